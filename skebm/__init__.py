@@ -1,0 +1,9 @@
+"""Energy-based models as scikit-learn estimators."""
+
+from skebm.displays import ComponentsDisplay
+from skebm.engine.gradients import CD, PCD, Exact
+from skebm.rbm import BernoulliRBM, GaussianRBM
+
+__version__ = "0.1.0"
+
+__all__ = ["CD", "PCD", "BernoulliRBM", "ComponentsDisplay", "Exact", "GaussianRBM"]

@@ -1,0 +1,1 @@
+"""The mathematics of energy-based models, in torch, without estimators or files."""

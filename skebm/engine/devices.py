@@ -1,0 +1,35 @@
+"""Where the arithmetic happens, and in which type."""
+
+import warnings
+
+import numpy as np
+import torch
+
+
+def resolve(device: str, *, fall_back: bool = False) -> torch.device:
+    """The torch device that `device` names; "auto" is CUDA where there is one.
+
+    With `fall_back`, a CUDA device that is absent gives a warning and the CPU, so that what
+    was fitted on a GPU can be used on a machine without one.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        resolved = None
+    if resolved is None or resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:<index>'; got {device!r}.")
+    if resolved.type == "cpu" or (resolved.index or 0) < torch.cuda.device_count():
+        return resolved
+    message = f"device={device!r} is not present on this machine"
+    if not fall_back:
+        raise ValueError(f"{message}; use device='auto' or device='cpu'.")
+    warnings.warn(f"{message}; the CPU is used instead.", UserWarning, stacklevel=2)
+    return torch.device("cpu")
+
+
+def float_type(dtype: np.dtype) -> np.dtype:
+    """The type to compute in: float32 where it holds every value of `dtype`, else float64."""
+    single = np.result_type(dtype, np.float32) == np.float32
+    return np.dtype(np.float32 if single else np.float64)

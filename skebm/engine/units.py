@@ -1,0 +1,107 @@
+"""What a layer is made of: units that are independent given their field.
+
+    p(x | field) = exp(x·field + log_base(x) − cumulant(field))
+    cumulant(f)  = log Σ_x exp(x·f + log_base(x)),        mean(f) = cumulant′(f)
+
+A kind of units is these functions and nothing else: free energies, conditionals, gradients
+and partition functions follow from them (`skebm.engine.models`).
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from skebm.engine.noise import Noise
+
+
+class Units(ABC):
+    """A layer of units; the last axis of every tensor runs over them."""
+
+    #: The interval that values of a unit lie in.
+    support: tuple[float, float] = (-math.inf, math.inf)
+
+    @abstractmethod
+    def mean(self, field: Tensor) -> Tensor:
+        """E[x | field], of the shape of `field`."""
+
+    @abstractmethod
+    def sample(self, field: Tensor, noise: Noise) -> Tensor:
+        """One draw from p(x | field), of the shape of `field`."""
+
+    @abstractmethod
+    def cumulant(self, field: Tensor) -> Tensor:
+        """log Σ_x exp(x·field + log_base(x)), summed over the last axis."""
+
+    def log_base(self, x: Tensor) -> Tensor:
+        """Logarithm of the base measure, summed over the last axis."""
+        return x.new_zeros(x.shape[:-1])
+
+    @abstractmethod
+    def natural(self, mean: Tensor) -> Tensor:
+        """The field at which units have this mean, kept finite: the inverse of `mean`."""
+
+    def states(self, n_units: int) -> Tensor | None:
+        """Every state of `n_units` units, a row each; None where there is no end of them."""
+        return None
+
+    def flip(self, x: Tensor) -> Tensor:
+        """The other state of each unit, for units that have two."""
+        raise NotImplementedError(f"{type(self).__name__} units have more than two states.")
+
+
+class Bernoulli(Units):
+    """x ∈ {0, 1}:  mean σ(f), cumulant log(1 + e^f)."""
+
+    support = (0.0, 1.0)
+
+    def mean(self, field: Tensor) -> Tensor:
+        return torch.sigmoid(field)
+
+    def sample(self, field: Tensor, noise: Noise) -> Tensor:
+        return (noise.uniform(field) < torch.sigmoid(field)).to(field.dtype)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return softplus(field).sum(-1)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return torch.logit(mean, eps=1e-3)
+
+    def states(self, n_units: int) -> Tensor:
+        bits = torch.arange(n_units)  # (n_units,)
+        return (torch.arange(2**n_units)[:, None] >> bits & 1).double()  # (2^n_units, n_units)
+
+    def flip(self, x: Tensor) -> Tensor:
+        return 1 - x
+
+
+class MeanBernoulli(Bernoulli):
+    """Bernoulli units whose "samples" are their means: the mean-field approximation.
+
+    The chain that results leaves no distribution of these units invariant; the free energy
+    is that of Bernoulli units.
+    """
+
+    def sample(self, field: Tensor, noise: Noise) -> Tensor:
+        return self.mean(field)
+
+
+class Gaussian(Units):
+    """x ∈ ℝ with unit variance:  log_base −x²/2, mean f, cumulant (f² + log 2π)/2."""
+
+    def mean(self, field: Tensor) -> Tensor:
+        return field
+
+    def sample(self, field: Tensor, noise: Noise) -> Tensor:
+        return field + noise.normal(field)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return ((field.square() + math.log(2 * math.pi)) / 2).sum(-1)
+
+    def log_base(self, x: Tensor) -> Tensor:
+        return -x.square().sum(-1) / 2
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return mean.clone()

@@ -1,0 +1,360 @@
+"""Restricted Boltzmann machines: a docstring and a choice of units each."""
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch.nn.functional import logsigmoid
+
+from skebm._sklearn import StrOptions
+from skebm.base import BaseEBM
+from skebm.engine.units import Bernoulli, Gaussian, MeanBernoulli
+
+VISIBLE = {"bernoulli": Bernoulli, "mean": MeanBernoulli}
+
+
+class BernoulliRBM(BaseEBM):
+    """Restricted Boltzmann machine with binary visible and binary hidden units.
+
+    The joint law of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
+
+        E(v, h)    = −v·b − h·c − h·W v
+        P(h_j = 1 | v) = σ(c_j + W_j·v)           the features that `transform` gives
+        P(v_i = 1 | h) = σ(b_i + h·W_i)           what `inverse_transform` gives
+        F(v)       = −v·b − Σ_j softplus(c_j + W_j·v),      log p(v) = −F(v) − log Z
+
+    σ is the logistic function and softplus(x) = log(1 + e^x). Grey values in [0, 1] may stand
+    for probabilities.
+
+    The estimator takes the place of :class:`sklearn.neural_network.BernoulliRBM`: the same
+    arguments mean the same. It is trained by stochastic ascent of the log-likelihood with
+    persistent chains [1]_, [2]_. Every row counts the same however the rows fall into batches:
+    the last batch of an epoch is filled up with rows of weight zero.
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Number of hidden units.
+    learning_rate : float, default=0.1
+        Step along the mean gradient of a batch.
+    batch_size : int, default=10
+        Rows in a batch.
+    n_iter : int, default=10
+        Number of epochs.
+    gradient : {"cd", "pcd"} or gradient object, default="pcd"
+        How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
+        for :class:`PCD`. An object, such as `PCD(n_steps=5)`, brings settings of its own,
+        which a grid search reaches as `gradient__n_steps`.
+    optimizer : {"sgd", "adam"}, default="sgd"
+        Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
+    momentum : float, default=0.0
+        Momentum of "sgd".
+    weight_decay : float, default=0.0
+        Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
+    l1 : float, default=0.0
+        Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    centered : bool, default=True
+        Whether to follow the centred gradient, which learns better models, and the same ones
+        when zeros and ones are exchanged in the data [3]_.
+    visible : {"bernoulli", "mean"}, default="bernoulli"
+        "mean" puts probabilities in the place of visible samples in every chain. That is an
+        approximation: such a chain does not sample from the model.
+    shuffle : bool, default=True
+        Whether to visit the rows in a new random order every epoch. The order does not
+        depend on the order of the rows in X; False takes them as they come.
+    warm_start : bool, default=False
+        Whether a second call of `fit` goes on from the first.
+    device : str, default="auto"
+        "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
+    verbose : int, default=0
+        1 prints a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the order of the rows and all sampling. The same integer on the
+        same device gives the same model, bit for bit.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Weights W.
+    intercept_hidden_ : ndarray of shape (n_components,)
+        Hidden biases c.
+    intercept_visible_ : ndarray of shape (n_features,)
+        Visible biases b.
+    h_samples_ : ndarray of shape (n_chains, n_components)
+        Hidden states of the persistent chains, where the gradient keeps some.
+    history_ : dict of ndarrays of shape (n_iter_,)
+        One entry for each epoch: "epoch", "seconds", "score" (an estimate of the
+        mean pseudo-log-likelihood, from one flipped feature in each of 1000 training rows)
+        and "reconstruction_error" (mean squared, of the same rows).
+    n_iter_ : int
+        Number of epochs so far.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are strings.
+    random_state_ : RandomState
+        The random stream that further training and sampling go on with.
+    training_state_ : dict of ndarrays
+        What further training starts from besides the parameters: chains, offsets of the
+        centred gradient and moments of the optimiser.
+
+    See Also
+    --------
+    GaussianRBM : For real-valued data.
+
+    References
+    ----------
+    .. [1] T. Tieleman (2008). Training restricted Boltzmann machines using approximations to
+       the likelihood gradient. ICML.
+    .. [2] G. E. Hinton (2012). A practical guide to training restricted Boltzmann machines.
+       In: Neural Networks: Tricks of the Trade. Springer.
+    .. [3] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
+       Journal of Machine Learning Research 17.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skebm import BernoulliRBM
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = make_pipeline(
+    ...     BernoulliRBM(n_components=100, random_state=0), LogisticRegression(max_iter=1000)
+    ... )
+    >>> model.fit(X[:1000] / 16, y[:1000]).score(X[1000:] / 16, y[1000:]) > 0.88
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseEBM._parameter_constraints,
+        "visible": [StrOptions(set(VISIBLE))],
+    }
+    _progress = ("score", "pseudo-likelihood")
+
+    def __init__(
+        self,
+        n_components=256,
+        *,
+        learning_rate=0.1,
+        batch_size=10,
+        n_iter=10,
+        gradient="pcd",
+        optimizer="sgd",
+        momentum=0.0,
+        weight_decay=0.0,
+        l1=0.0,
+        centered=True,
+        visible="bernoulli",
+        shuffle=True,
+        warm_start=False,
+        device="auto",
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.gradient = gradient
+        self.optimizer = optimizer
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.l1 = l1
+        self.centered = centered
+        self.visible = visible
+        self.shuffle = shuffle
+        self.warm_start = warm_start
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _units(self, X):
+        return VISIBLE[self.visible](), Bernoulli()
+
+    def score_samples(self, X):
+        """Pseudo-log-likelihood of each row, exactly, in nats.
+
+        Σ_i log p(v_i | the other features of v) = −Σ_i softplus(F(v) − F(v with v_i flipped)):
+        every feature is flipped in turn, to 1 − v_i where it is grey.
+        :class:`sklearn.neural_network.BernoulliRBM` estimates the same from one random flip.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            The time is that of n_samples · n_features · n_components softplus functions.
+
+        References
+        ----------
+        J. Besag (1975). Statistical analysis of non-lattice data. The Statistician 24.
+        """
+        check_is_fitted(self)
+        return self._apply(
+            lambda model, v: model.pseudo_log_likelihood(v), X, row_size=self.components_.size
+        )
+
+    def score(self, X, y=None):
+        """Mean of :meth:`score_samples`, for model selection.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+        y : None
+            Ignored; present for API consistency.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(self.score_samples(X).mean())
+
+    def _measure(self, model, v):
+        n, n_features = v.shape
+        drawn = np.random.default_rng(0).integers(n_features, size=(n, 1))
+        column = torch.as_tensor(drawn, device=v.device)  # (n, 1)
+        flipped = v.scatter(1, column, model.visible.flip(v).gather(1, column))
+        odds = model.free_energy(flipped) - model.free_energy(v)  # (n,)
+        return {"score": n_features * logsigmoid(odds).mean().item()} | super()._measure(model, v)
+
+
+class GaussianRBM(BaseEBM):
+    """Restricted Boltzmann machine with real-valued visible and binary hidden units.
+
+    The joint law of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
+
+        E(v, h)    = ½ ‖v‖² − v·b − h·c − h·W v
+        P(h_j = 1 | v) = σ(c_j + W_j·v)           the features that `transform` gives
+        p(v | h)   = N(b + h·W, 1)                its mean is what `inverse_transform` gives
+        F(v)       = ½ ‖v‖² − v·b − Σ_j softplus(c_j + W_j·v)
+                   = ½ ‖v − b‖² − Σ_j softplus(c_j + W_j·v) − ½ ‖b‖²
+
+    so that v is a mixture of 2^n_components Gaussians of unit variance [1]_. Scale the data
+    first, with :class:`sklearn.preprocessing.StandardScaler` for instance: nothing is
+    standardised inside, so that the features of a row depend on that row alone.
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Number of hidden units.
+    learning_rate : float, default=0.01
+        Step along the mean gradient of a batch. Real-valued units need a smaller one than
+        binary units [2]_.
+    batch_size : int, default=10
+        Rows in a batch.
+    n_iter : int, default=10
+        Number of epochs.
+    gradient : {"cd", "pcd"} or gradient object, default="pcd"
+        How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
+        for :class:`PCD`. An object, such as `PCD(n_steps=5)`, brings settings of its own,
+        which a grid search reaches as `gradient__n_steps`.
+    optimizer : {"sgd", "adam"}, default="sgd"
+        Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
+    momentum : float, default=0.0
+        Momentum of "sgd".
+    weight_decay : float, default=0.0
+        Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
+    l1 : float, default=0.0
+        Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    centered : bool, default=True
+        Whether to follow the centred gradient, which learns better models, and the same ones
+        when zeros and ones are exchanged in the data [3]_.
+    shuffle : bool, default=True
+        Whether to visit the rows in a new random order every epoch. The order does not
+        depend on the order of the rows in X; False takes them as they come.
+    warm_start : bool, default=False
+        Whether a second call of `fit` goes on from the first.
+    device : str, default="auto"
+        "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
+    verbose : int, default=0
+        1 prints a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the order of the rows and all sampling. The same integer on the
+        same device gives the same model, bit for bit.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Weights W.
+    intercept_hidden_ : ndarray of shape (n_components,)
+        Hidden biases c.
+    intercept_visible_ : ndarray of shape (n_features,)
+        Visible biases b.
+    h_samples_ : ndarray of shape (n_chains, n_components)
+        Hidden states of the persistent chains, where the gradient keeps some.
+    history_ : dict of ndarrays of shape (n_iter_,)
+        One entry for each epoch: "epoch", "seconds", and "reconstruction_error"
+        (mean squared, of 1000 training rows).
+    n_iter_ : int
+        Number of epochs so far.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are strings.
+    random_state_ : RandomState
+        The random stream that further training and sampling go on with.
+    training_state_ : dict of ndarrays
+        What further training starts from besides the parameters: chains, offsets of the
+        centred gradient and moments of the optimiser.
+
+    See Also
+    --------
+    BernoulliRBM : For binary data.
+
+    References
+    ----------
+    .. [1] M. Welling, M. Rosen-Zvi, G. E. Hinton (2005). Exponential family harmoniums with
+       an application to information retrieval. NIPS 17.
+    .. [2] G. E. Hinton (2012). A practical guide to training restricted Boltzmann machines.
+       In: Neural Networks: Tricks of the Trade. Springer.
+    .. [3] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
+       Journal of Machine Learning Research 17.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.preprocessing import scale
+    >>> from skebm import GaussianRBM
+    >>> X = scale(load_iris().data)
+    >>> GaussianRBM(n_components=8, random_state=0).fit_transform(X).shape
+    (150, 8)
+    """
+
+    def __init__(
+        self,
+        n_components=256,
+        *,
+        learning_rate=0.01,
+        batch_size=10,
+        n_iter=10,
+        gradient="pcd",
+        optimizer="sgd",
+        momentum=0.0,
+        weight_decay=0.0,
+        l1=0.0,
+        centered=True,
+        shuffle=True,
+        warm_start=False,
+        device="auto",
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.gradient = gradient
+        self.optimizer = optimizer
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.l1 = l1
+        self.centered = centered
+        self.shuffle = shuffle
+        self.warm_start = warm_start
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _units(self, X):
+        return Gaussian(), Bernoulli()

@@ -1,0 +1,434 @@
+"""What scikit-learn, and its users, expect of every estimator that skebm exports."""
+
+import copy
+import io
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import check_estimator, check_param_validation
+
+import skebm
+from skebm import CD, PCD, BernoulliRBM, Exact, GaussianRBM
+from skebm.base import BaseEBM
+
+ESTIMATORS = [
+    estimator
+    for estimator in (getattr(skebm, name) for name in skebm.__all__)
+    if isinstance(estimator, type) and issubclass(estimator, BaseEBM)
+]
+VARIANTS = [
+    BernoulliRBM(),
+    BernoulliRBM(gradient="cd", optimizer="adam", learning_rate=0.01),
+    BernoulliRBM(gradient=PCD(n_steps=2, n_chains=7), momentum=0.5, weight_decay=1e-3, l1=1e-4),
+    BernoulliRBM(n_components=4, gradient=Exact(), centered=False),
+    BernoulliRBM(visible="mean"),
+    GaussianRBM(),
+    GaussianRBM(gradient=CD(n_steps=2), optimizer="adam"),
+    GaussianRBM(n_components=4, gradient=Exact(), momentum=0.5),
+]
+every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
+every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=repr)
+FITTED = ["components_", "intercept_hidden_", "intercept_visible_"]
+
+
+def small(Estimator, **params):
+    return Estimator(n_components=5, n_iter=3, random_state=0).set_params(**params)
+
+
+@pytest.fixture(scope="module")
+def X():  # noqa: N802
+    return (np.random.default_rng(0).uniform(size=(43, 6)) < 0.4).astype(np.float64)
+
+
+def assert_same_fit(first, second):
+    for name in FITTED:
+        assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+
+
+def test_all_estimators_are_covered():
+    assert {type(variant) for variant in VARIANTS} == set(ESTIMATORS)
+
+
+@every_variant
+def test_scikit_learn_has_no_objections(variant):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(variant, on_skip=None)
+    assert {result["check_name"] for result in results if result["status"] != "passed"} <= {
+        "check_array_api_input"
+    }
+
+
+@every_estimator
+def test_every_parameter_is_validated(Estimator):
+    check_param_validation(Estimator.__name__, Estimator())
+
+
+@every_estimator
+def test_same_seed_same_bits_and_other_seed_other_bits(Estimator, X):
+    first, again = small(Estimator).fit(X), small(Estimator).fit(X)
+    assert_same_fit(first, again)
+    assert_array_equal(first.gibbs(X), again.gibbs(X))
+    assert_array_equal(first.sample(3, n_steps=5), again.sample(3, n_steps=5))
+    other = small(Estimator, random_state=1).fit(X)
+    assert np.abs(first.components_ - other.components_).max() > 1e-3
+
+
+@every_estimator
+def test_a_fit_does_not_depend_on_the_order_of_the_rows(Estimator, X):
+    order = np.random.default_rng(1).permutation(len(X))
+    assert_same_fit(small(Estimator).fit(X), small(Estimator).fit(X[order]))
+
+
+@every_estimator
+@pytest.mark.parametrize("gradient", ["cd", "pcd"])
+def test_integer_weights_are_repetitions_bit_for_bit(Estimator, gradient, X):
+    weight = np.random.default_rng(2).integers(0, 4, len(X))
+    weighted = small(Estimator, gradient=gradient).fit(X, sample_weight=weight)
+    repeated = small(Estimator, gradient=gradient).fit(X.repeat(weight, axis=0))
+    assert_same_fit(weighted, repeated)
+
+
+@every_estimator
+def test_other_weights_are_relative(Estimator, X):
+    weight = np.random.default_rng(2).uniform(0, 2, len(X))
+    once = small(Estimator).fit(X, sample_weight=weight)
+    tenfold = small(Estimator).fit(X, sample_weight=weight / 1024)
+    plain = small(Estimator).fit(X)
+    for name in FITTED:
+        assert_allclose(getattr(once, name), getattr(tenfold, name), rtol=1e-7, atol=1e-9)
+    assert np.abs(once.components_ - plain.components_).max() > 1e-3
+
+
+@every_estimator
+@pytest.mark.parametrize("bad", [-1.0, np.nan])
+def test_bad_weights_are_refused(Estimator, bad, X):
+    with pytest.raises(ValueError, match="sample_weight"):
+        small(Estimator).fit(X, sample_weight=np.full(len(X), bad))
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    "change", [{}, {"momentum": 0.9}, {"optimizer": "adam"}, {"gradient": PCD(2, 7)}], ids=str
+)
+def test_interrupted_and_resumed_is_uninterrupted(Estimator, change, X):
+    whole = small(Estimator, n_iter=4, **change).fit(X)
+    half = small(Estimator, n_iter=2, warm_start=True, **change).fit(X)
+    resumed = pickle.loads(pickle.dumps(half)).fit(X)
+    assert_same_fit(whole, resumed)
+    assert resumed.n_iter_ == whole.n_iter_ == 4
+    assert_array_equal(resumed.history_["epoch"], [1, 2, 3, 4])
+    assert_array_equal(
+        resumed.history_["reconstruction_error"], whole.history_["reconstruction_error"]
+    )
+    by_parts = small(Estimator, **change)
+    for _ in range(4):
+        by_parts.partial_fit(X)
+    assert_same_fit(whole, by_parts)
+
+
+@every_estimator
+def test_a_second_fit_starts_afresh(Estimator, X):
+    estimator = small(Estimator).fit(X)
+    first = copy.deepcopy(estimator)
+    assert_same_fit(estimator.fit(X), first)
+    assert estimator.n_iter_ == 3
+
+
+@every_estimator
+def test_fitted_state_is_numpy_or_plain(Estimator, X):
+    def leaves(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                assert isinstance(key, str)
+                yield from leaves(inner)
+        else:
+            yield value
+
+    estimator = small(Estimator, optimizer="adam").fit(X)
+    for name, value in vars(estimator).items():
+        for leaf in leaves(value):
+            kinds = (np.ndarray, np.random.RandomState, int, float, str, bool, type(None))
+            assert isinstance(leaf, kinds), name
+
+
+@every_estimator
+def test_history_has_one_entry_an_epoch(Estimator, X):
+    estimator = small(Estimator).fit(X)
+    assert {"epoch", "seconds", "reconstruction_error"} <= set(estimator.history_)
+    for values in estimator.history_.values():
+        assert values.shape == (3,)
+    assert estimator.n_iter_ == 3
+
+
+def _skops_round_trip(estimator):
+    data = skops.io.dumps(estimator)
+    return skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
+
+
+def _joblib_round_trip(estimator):
+    file = io.BytesIO()
+    joblib.dump(estimator, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    "round_trip",
+    [
+        lambda e: pickle.loads(pickle.dumps(e)),
+        _joblib_round_trip,
+        copy.deepcopy,
+        _skops_round_trip,
+    ],
+    ids=["pickle", "joblib", "deepcopy", "skops"],
+)
+def test_round_trips_give_the_same_model(Estimator, round_trip, X):
+    estimator = small(Estimator, gradient=PCD(n_steps=2), optimizer="adam").fit(X)
+    again = round_trip(estimator)
+    assert_array_equal(again.transform(X), estimator.transform(X))
+    assert_array_equal(again.free_energy(X), estimator.free_energy(X))
+    assert_array_equal(again.gibbs(X), estimator.gibbs(X))
+    assert again.get_params(deep=False).keys() == estimator.get_params(deep=False).keys()
+    assert_same_fit(again.partial_fit(X), estimator.partial_fit(X))
+
+
+@every_estimator
+def test_the_pickle_does_not_mention_torch(Estimator, X):
+    estimator = small(Estimator, gradient=PCD(), optimizer="adam").fit(X)
+    assert b"torch" not in pickle.dumps(estimator)
+
+
+@every_estimator
+def test_a_model_mapped_read_only_from_disk_works(Estimator, X, tmp_path):
+    estimator = small(Estimator).fit(X)
+    joblib.dump(estimator, tmp_path / "model.joblib")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mapped = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+        assert_array_equal(mapped.transform(X), estimator.transform(X))
+        mapped.partial_fit(X)
+
+
+@every_estimator
+def test_kinds_of_input_that_hold_the_same_numbers(Estimator, X, tmp_path):
+    estimator = small(Estimator)
+    reference = clone(estimator).fit(X)
+    np.save(tmp_path / "X.npy", X)
+    same = {
+        "csr_array": sparse.csr_array(X),
+        "csc_matrix": sparse.csc_matrix(X),
+        "data frame": pd.DataFrame(X, columns=list("abcdef")),
+        "torch": torch.from_numpy(X),
+        "memmap": np.load(tmp_path / "X.npy", mmap_mode="r"),
+        "fortran": np.asfortranarray(X),
+        "list": X.tolist(),
+        "int64": X.astype(np.int64),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind, other in same.items():
+            fitted = clone(estimator).fit(other)
+            for name in FITTED:
+                assert getattr(fitted, name).dtype == np.float64, kind
+                assert_allclose(
+                    getattr(fitted, name), getattr(reference, name), rtol=1e-9, err_msg=kind
+                )
+            assert_allclose(
+                fitted.transform(other), reference.transform(X), rtol=1e-9, err_msg=kind
+            )
+
+
+@every_estimator
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int8", "bool"])
+def test_small_types_are_computed_in_single_precision(Estimator, dtype, X):
+    fitted = small(Estimator).fit(X.astype(dtype))
+    double = small(Estimator).fit(X)
+    for name in FITTED:
+        assert getattr(fitted, name).dtype == np.float32
+        assert_allclose(getattr(fitted, name), getattr(double, name), rtol=1e-3, atol=1e-4)
+    assert fitted.transform(X.astype(dtype)).dtype == np.float32
+
+
+@every_estimator
+def test_bfloat16_tensors_are_taken(Estimator, X):
+    fitted = small(Estimator).fit(torch.from_numpy(X).bfloat16())
+    assert_same_fit(fitted, small(Estimator).fit(X.astype(np.float32)))
+
+
+@every_estimator
+def test_set_output_and_feature_names(Estimator, X):
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    estimator = small(Estimator).set_output(transform="pandas").fit(frame)
+    out = estimator.transform(frame)
+    prefix = Estimator.__name__.lower()
+    assert list(out.columns) == [f"{prefix}{i}" for i in range(5)]
+    assert_array_equal(estimator.feature_names_in_, list("abcdef"))
+
+
+@every_estimator
+def test_features_of_a_row_do_not_depend_on_the_others(Estimator, X):
+    estimator = small(Estimator).fit(X)
+    apart = np.vstack([estimator.transform(row[None]) for row in X])
+    assert_allclose(estimator.transform(X), apart, rtol=1e-12)
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.full((4, 6), np.nan), "NaN"),
+        (np.full((4, 6), np.inf), "infinity"),
+        (np.zeros(6), "2D array"),
+        (np.zeros((0, 6)), "0 sample"),
+        (np.zeros((4, 0)), "0 feature"),
+        (np.array([["a", "b"]] * 4), "numeric"),
+        (np.zeros((4, 6), dtype=complex), "[Cc]omplex"),
+        (np.zeros((4, 2, 3)), "dim 3"),
+    ],
+)
+def test_a_refused_input_leaves_nothing_behind(Estimator, bad, message, X):
+    estimator = small(Estimator)
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(bad)
+    assert not [name for name in vars(estimator) if name.endswith("_")]
+    with pytest.raises(NotFittedError):
+        estimator.transform(X)
+    estimator.fit(X)
+    before = copy.deepcopy(estimator)
+    for method in (estimator.fit, estimator.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            method(bad)
+    assert_array_equal(estimator.transform(X), before.transform(X))
+    assert_same_fit(estimator.partial_fit(X), before.partial_fit(X))
+
+
+@every_estimator
+def test_the_number_of_features_is_checked(Estimator, X):
+    estimator = small(Estimator).fit(X)
+    methods = [estimator.transform, estimator.free_energy, estimator.gibbs, estimator.partial_fit]
+    for method in methods:
+        with pytest.raises(ValueError, match=r"X has 5 features, but .* is expecting 6"):
+            method(X[:, :5])
+    with pytest.raises(ValueError, match=r"H has 4 features.*n_components = 5"):
+        estimator.inverse_transform(np.zeros((2, 4)))
+
+
+@every_estimator
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_components": 0}, "'n_components' parameter of"),
+        ({"learning_rate": -1.0}, "'learning_rate' parameter of"),
+        ({"gradient": "contrastive"}, "'gradient' parameter of"),
+        ({"gradient": CD(n_steps=0)}, "'n_steps' parameter of CD"),
+        ({"gradient": PCD(n_chains=-3)}, "'n_chains' parameter of PCD"),
+        ({"gradient": Exact(), "n_components": 25}, "at most 20 units"),
+        ({"optimizer": "rmsprop"}, "'optimizer' parameter of"),
+        ({"momentum": 1.0}, "'momentum' parameter of"),
+        ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda'"),
+        ({"device": "meta"}, "device must be 'auto', 'cpu', 'cuda'"),
+        ({"device": "cuda:77"}, "device='cuda:77' is not present"),
+    ],
+    ids=str,
+)
+def test_an_unknown_value_is_named(Estimator, change, message):
+    X = np.random.default_rng(0).uniform(size=(30, 25))
+    estimator = small(Estimator, **change)
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X)
+    assert not [name for name in vars(estimator) if name.endswith("_")]
+
+
+@every_estimator
+def test_the_number_of_components_cannot_change_midway(Estimator, X):
+    estimator = small(Estimator, warm_start=True).fit(X)
+    estimator.set_params(n_components=6)
+    with pytest.raises(ValueError, match=r"n_components=6 differs from the 5"):
+        estimator.fit(X)
+
+
+@every_estimator
+def test_a_device_that_is_gone_is_replaced_by_the_cpu_with_a_warning(Estimator, X):
+    estimator = small(Estimator).fit(X)
+    expected = estimator.transform(X)
+    estimator.set_params(device="cuda:77")
+    with pytest.warns(UserWarning, match="device='cuda:77' is not present"):
+        assert_allclose(estimator.transform(X), expected)
+
+
+@every_estimator
+def test_nothing_global_changes(Estimator, X, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002
+
+    def state():
+        return (
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.get_float32_matmul_precision(),
+            torch.backends.mkldnn.matmul.fp32_precision,
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.get_rng_state().numpy().tobytes(),
+            str(np.random.get_state()),  # noqa: NPY002
+            np.geterr(),
+            list(tmp_path.iterdir()),
+            [repr(handler) for handler in __import__("logging").getLogger().handlers],
+        )
+
+    before = state()
+    params = str(small(Estimator).get_params())
+    estimator = small(Estimator, verbose=1).fit(X)
+    estimator.partial_fit(X)
+    estimator.gibbs(X)
+    estimator.sample(2)
+    assert state() == before
+    assert str(estimator.set_params(verbose=0).get_params()) == params
+
+
+@every_estimator
+def test_the_data_are_left_alone(Estimator, X):
+    rows, weight = X.copy(), np.ones(len(X))
+    rows.flags.writeable = weight.flags.writeable = False
+    small(Estimator).fit(rows, sample_weight=weight).transform(rows)
+    assert_array_equal(rows, X)
+
+
+@every_estimator
+def test_gradients_are_settings_and_nothing_else(Estimator, X):
+    gradient = PCD(n_steps=2)
+    before = copy.deepcopy(vars(gradient))
+    small(Estimator, gradient=gradient).fit(X)
+    assert vars(gradient) == before
+
+
+@every_estimator
+@pytest.mark.gpu
+def test_a_fit_on_cuda_is_used_on_the_cpu(Estimator, X):
+    on_gpu = small(Estimator, device="cuda", n_iter=20).fit(X)
+    assert all(isinstance(getattr(on_gpu, name), np.ndarray) for name in FITTED)
+    on_cpu = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
+    assert_allclose(on_cpu.transform(X), on_gpu.transform(X), rtol=1e-6)
+    assert_allclose(on_cpu.free_energy(X), on_gpu.free_energy(X), rtol=1e-6)
+    assert_same_fit(on_gpu, small(Estimator, device="cuda", n_iter=20).fit(X))
+    mean_error = np.abs(on_gpu.sample(2000, n_steps=100).mean(0) - X.mean(0)).max()
+    assert mean_error < 0.15
+
+
+def test_gradient_objects_are_estimators_like_any_other():
+    for gradient in (CD(3), PCD(2, 5), Exact()):
+        assert isinstance(gradient, BaseEstimator)
+        assert str(clone(gradient)) == str(gradient)
