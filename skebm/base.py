@@ -5,7 +5,6 @@ in their units (`_units`) and, where they have one, in how a row is scored.
 """
 
 import copy
-import math
 import time
 import warnings
 from contextlib import contextmanager
@@ -180,18 +179,15 @@ class BaseEBM(
         return Centered(gradient) if self.centered else gradient
 
     def _new_model(self, X, batches, rng):
-        """Random weights, and biases that put the mean field at the mean of the data.
+        """Small random weights, and biases that fit the mean of the data.
 
-        X. Glorot, Y. Bengio (2010). Understanding the difficulty of training deep feedforward
-        neural networks. AISTATS.
+        Independent visible units then have that mean, and hidden units at it a field of zero.
         """
         visible, hidden = self._units(X)
-        shape = (self.n_components, X.shape[1])
-        W = rng.normal(0, math.sqrt(2 / sum(shape)), shape).astype(batches.dtype)
+        W = rng.normal(0, 0.01, (self.n_components, X.shape[1])).astype(batches.dtype)
         W = _tensor(W, batches.device)  # (n_components, n_features)
-        c = W.new_zeros(self.n_components)
         b = visible.natural(batches.mean)  # (n_features,)
-        return RBM(visible, hidden, W, b - hidden.mean(c) @ W, c - W @ batches.mean)
+        return RBM(visible, hidden, W, b, -W @ batches.mean)
 
     def _model(self, device):
         """The fitted model on `device`; changing its tensors does not change the estimator."""
@@ -374,7 +370,7 @@ class BaseEBM(
                 f"values from {X.min():g} to {X.max():g}. Scale it with MinMaxScaler, or use "
                 "GaussianRBM for real-valued data.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=5,  # the line that calls fit
             )
         return X, sample_weight
 

@@ -42,7 +42,8 @@ FITTED = ["components_", "intercept_hidden_", "intercept_visible_"]
 
 
 def small(Estimator, **params):
-    return Estimator(n_components=5, n_iter=3, random_state=0).set_params(**params)
+    estimator = Estimator(n_components=5, n_iter=3, learning_rate=0.2, random_state=0)
+    return estimator.set_params(**params)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_other_weights_are_relative(Estimator, X):
     plain = small(Estimator).fit(X)
     for name in FITTED:
         assert_allclose(getattr(once, name), getattr(tenfold, name), rtol=1e-7, atol=1e-9)
-    assert np.abs(once.components_ - plain.components_).max() > 1e-3
+    assert np.abs(once.intercept_visible_ - plain.intercept_visible_).max() > 0.05
 
 
 @every_estimator

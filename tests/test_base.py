@@ -1,0 +1,416 @@
+"""Training and using an estimator: what it learns, and how it works with scikit-learn."""
+
+import copy
+import inspect
+import re
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+from sklearn.callback.tests._utils import RecordingCallback, StopFitCallback
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import BernoulliRBM as ScikitRBM
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from skebm import CD, PCD, BernoulliRBM, Exact, GaussianRBM
+from tests.conftest import exact_log_z, model_mean
+
+BARS_AND_STRIPES = np.array(
+    [np.tile(bits, (3, 1)).ravel() for bits in np.ndindex(2, 2, 2)]
+    + [np.tile(np.array(bits)[:, None], 3).ravel() for bits in np.ndindex(2, 2, 2)],
+    dtype=float,
+)
+
+
+def log_likelihood(estimator, X):
+    return float(np.mean(-estimator.free_energy(X)) - exact_log_z(estimator))
+
+
+# What it learns
+
+
+def rows_with_mean(n, seed=0):
+    return (np.random.default_rng(seed).uniform(size=(n, 4)) < [0.2, 0.5, 0.7, 0.9]) * 1.0
+
+
+def fit_11(estimator):
+    X = rows_with_mean(11)
+    return estimator.set_params(batch_size=10, n_iter=3000).fit(X), X
+
+
+def fit_20(estimator):
+    X = rows_with_mean(20)
+    return estimator.set_params(batch_size=64, n_iter=3000).fit(X), X
+
+
+def partial_fit_100(estimator):
+    X = rows_with_mean(100)
+    estimator.set_params(batch_size=10)
+    for _ in range(600):
+        estimator.partial_fit(X)
+    return estimator, X
+
+
+@pytest.mark.parametrize("train", [fit_11, fit_20, partial_fit_100])
+def test_the_mean_is_learned_whatever_the_number_of_rows(train):
+    settings = {"n_components": 2, "learning_rate": 0.02, "random_state": 0}
+    ours, X = train(BernoulliRBM(gradient=PCD(n_chains=500), **settings))
+    assert np.abs(model_mean(ours) - X.mean(0)).max() < 0.02
+    theirs, X = train(ScikitRBM(**settings))
+    assert np.abs(model_mean(theirs) - X.mean(0)).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("gradient", "at_least"), [(CD(10), -3.2), (PCD(5, 200), -3.0), (Exact(), -2.9)], ids=str
+)
+@pytest.mark.parametrize("centered", [True, False])
+def test_bars_and_stripes_are_learned(gradient, at_least, centered):
+    # The entropy is 2.599 nats a row; independent pixels give −6.24.
+    rbm = BernoulliRBM(
+        8, gradient=gradient, centered=centered, batch_size=16, n_iter=4000, random_state=0
+    )
+    assert at_least < log_likelihood(rbm.fit(BARS_AND_STRIPES), BARS_AND_STRIPES) < -2.599
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"momentum": 0.9, "learning_rate": 0.02}, {"optimizer": "adam", "learning_rate": 0.01}],
+    ids=str,
+)
+def test_every_optimiser_learns(change):
+    rbm = BernoulliRBM(8, gradient=Exact(), batch_size=16, n_iter=3000, random_state=0)
+    rbm.set_params(**change).fit(BARS_AND_STRIPES)
+    assert log_likelihood(rbm, BARS_AND_STRIPES) > -2.9
+
+
+def test_a_gaussian_rbm_learns_the_means_of_a_mixture():
+    rng = np.random.default_rng(0)
+    centres = np.array([[-3.0, 0.0], [3.0, 2.0]])
+    X = centres[rng.integers(2, size=1000)] + rng.normal(size=(1000, 2))
+    rbm = GaussianRBM(1, learning_rate=0.05, n_iter=20, random_state=0).fit(X)
+    learned = rbm.intercept_visible_ + [[0.0], [1.0]] @ rbm.components_
+    assert np.abs(learned[learned[:, 0].argsort()] - centres).max() < 0.3
+    best = np.mean(
+        np.logaddexp.reduce([-((X - c) ** 2).sum(1) / 2 - np.log(4 * np.pi) for c in centres])
+    )
+    assert log_likelihood(rbm, X) > best - 0.1
+
+
+def test_data_far_from_zero_are_no_harder():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3)) + 100
+    rbm = GaussianRBM(20, n_iter=20, random_state=0).fit(X)
+    assert_allclose(rbm.intercept_visible_ + rbm.transform(X).mean(0) @ rbm.components_, 100, 0.01)
+    assert rbm.history_["reconstruction_error"][-1] < 1.2
+
+
+def test_zeros_and_ones_are_exchangeable():
+    X = (np.random.default_rng(0).uniform(size=(300, 8)) < 0.1).astype(float)
+    X[:150, :4] = 1
+    settings = {"gradient": Exact(), "n_iter": 200, "random_state": 0, "learning_rate": 0.05}
+    scores = [
+        log_likelihood(BernoulliRBM(4, centered=centered, **settings).fit(rows), rows)
+        for centered in (True, False)
+        for rows in (X, 1 - X)
+    ]
+    assert abs(scores[0] - scores[1]) < 0.02
+
+
+def test_weights_shift_the_model():
+    X = np.repeat([[0.0, 0.0], [1.0, 1.0]], 50, axis=0)
+    weight = np.repeat([0.25, 0.75], 50)
+    rbm = BernoulliRBM(2, gradient=Exact(), n_iter=300, random_state=0)
+    assert_allclose(model_mean(rbm.fit(X, sample_weight=weight)), 0.75, atol=0.02)
+
+
+def test_a_row_of_weight_zero_is_not_there():
+    X = np.repeat([[0.0, 0.0], [1.0, 1.0]], 50, axis=0)
+    rbm = BernoulliRBM(2, n_iter=5, random_state=0)
+    with_ = clone(rbm).fit(X, sample_weight=np.repeat([0.0, 0.3], 50))
+    without = clone(rbm).fit(X[50:])
+    assert_allclose(with_.components_, without.components_, rtol=1e-9)
+
+
+# The parameters do what they say
+
+
+def weights(**change):
+    X = BARS_AND_STRIPES
+    rbm = BernoulliRBM(8, gradient=Exact(), batch_size=16, n_iter=500, random_state=0)
+    return rbm.set_params(**change).fit(X)
+
+
+def test_weight_decay_and_l1_act_on_weights_alone():
+    free, decayed, sparse_ = weights(), weights(weight_decay=0.3), weights(l1=0.3)
+    for penalised in (decayed, sparse_):
+        assert np.abs(penalised.components_).sum() < 0.1 * np.abs(free.components_).sum()
+    X = (np.random.default_rng(0).uniform(size=(200, 3)) < 0.1).astype(float)
+    rbm = BernoulliRBM(1, gradient=Exact(), n_iter=300, weight_decay=10, learning_rate=0.02)
+    rbm.fit(X)
+    assert_allclose(model_mean(rbm), X.mean(0), atol=0.02)
+    assert rbm.intercept_visible_.max() < -1
+
+
+def test_verbose_prints_a_line_an_epoch_and_nothing_by_default(capsys):
+    X = BARS_AND_STRIPES
+    BernoulliRBM(4, n_iter=2).fit(X)
+    assert capsys.readouterr().out == ""
+    BernoulliRBM(4, n_iter=2, verbose=1).fit(X)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert re.fullmatch(
+        r"\[BernoulliRBM\] Iteration 2, pseudo-likelihood = -\d+\.\d\d, time = \d+\.\d\ds", lines[1]
+    )
+    GaussianRBM(4, n_iter=1, verbose=1).fit(X)
+    assert "[GaussianRBM] Iteration 1, reconstruction error = 0." in capsys.readouterr().out
+
+
+def test_the_score_in_the_history_estimates_the_score(digits):
+    X = digits[0]
+    rbm = BernoulliRBM(16, n_iter=3, random_state=0).fit(X)
+    assert abs(rbm.history_["score"][-1] - rbm.score(X)) < 2
+    error = ((X - rbm.inverse_transform(rbm.transform(X))) ** 2).mean()
+    assert_allclose(rbm.history_["reconstruction_error"][-1], error, rtol=0.05)
+
+
+def test_no_epochs_give_the_initial_model():
+    X = BARS_AND_STRIPES
+    rbm = BernoulliRBM(8, n_iter=0, random_state=0).fit(X)
+    assert rbm.n_iter_ == 0
+    assert np.abs(rbm.components_).max() < 0.06
+    assert_allclose(rbm.intercept_visible_, 0, atol=1e-6)
+
+
+def test_the_order_of_rows_counts_without_shuffling():
+    X = rows_with_mean(40)
+    settings = {"n_iter": 2, "shuffle": False, "random_state": 0}
+    first = BernoulliRBM(3, **settings).fit(X).components_
+    assert_array_equal(first, BernoulliRBM(3, **settings).fit(X).components_)
+    assert np.abs(first - BernoulliRBM(3, **settings).fit(X[::-1]).components_).max() > 1e-6
+
+
+# Warnings and errors
+
+
+@pytest.mark.parametrize("low_high", [(0, 255), (-1, 1)])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_one_warning_for_values_outside_the_unit_interval(low_high, container):
+    X = container(np.random.default_rng(0).uniform(*low_high, size=(50, 3)).round(2))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        BernoulliRBM(2, n_iter=3).fit(X)
+    (warning,) = caught
+    assert "MinMaxScaler" in str(warning.message)
+    assert "GaussianRBM" in str(warning.message)
+    assert warning.filename.endswith("test_base.py")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        GaussianRBM(2, n_iter=3).fit(X)
+        BernoulliRBM(2, n_iter=3).fit(np.random.default_rng(0).integers(2, size=(9, 3)) > 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_divergence_is_an_error_that_names_the_epoch(dtype, digits):
+    X = digits[0].astype(dtype)
+    rbm = GaussianRBM(20, learning_rate=1e6)
+    with pytest.raises(ValueError, match=r"diverged in epoch 1: .*learning_rate.*1000000"):
+        rbm.fit(X)
+    assert not hasattr(rbm, "components_")
+    rbm.set_params(learning_rate=0.01, n_iter=1, warm_start=True, random_state=0).fit(X)
+    before = copy.deepcopy(rbm)
+    with pytest.raises(ValueError, match="diverged in epoch 2"):
+        rbm.set_params(learning_rate=1e6).fit(X)
+    assert_array_equal(rbm.components_, before.components_)
+    assert rbm.n_iter_ == 1
+
+
+# Sampling
+
+
+def test_gibbs_counts_its_steps_and_samples_come_from_the_model():
+    rbm = weights()
+    X = np.tile(BARS_AND_STRIPES[:1], (4000, 1))
+    near, far = rbm.gibbs(X), rbm.gibbs(X, n_steps=300)
+    assert near.mean() < far.mean()
+    for drawn in (far, rbm.sample(4000, n_steps=300)):
+        error = np.abs(drawn.mean(0) - model_mean(rbm))
+        assert error.max() < 5 * 0.5 / np.sqrt(4000)
+    assert not np.array_equal(rbm.sample(20), rbm.sample(20))
+
+
+def test_samples_of_a_gaussian_rbm_have_its_mean_and_spread():
+    rng = np.random.default_rng(0)
+    X = rng.normal([5.0, -2.0], 1, size=(500, 2))
+    rbm = GaussianRBM(2, n_iter=10, random_state=0).fit(X)
+    drawn = rbm.sample(4000, n_steps=50)
+    assert_allclose(drawn.mean(0), X.mean(0), atol=0.15)
+    assert_allclose(drawn.std(0), 1, atol=0.15)
+
+
+def test_inverse_transform_is_the_mean_of_the_visible_units():
+    rbm = weights()
+    H = rbm.transform(BARS_AND_STRIPES)
+    expected = 1 / (1 + np.exp(-(rbm.intercept_visible_ + H @ rbm.components_)))
+    assert_allclose(rbm.inverse_transform(H), expected, rtol=1e-12)
+    gaussian = GaussianRBM(3, n_iter=1).fit(BARS_AND_STRIPES)
+    H = gaussian.transform(BARS_AND_STRIPES)
+    expected = gaussian.intercept_visible_ + H @ gaussian.components_
+    assert_allclose(gaussian.inverse_transform(H), expected, rtol=1e-12)
+
+
+# With the rest of scikit-learn
+
+
+def pipeline(**params):
+    rbm = BernoulliRBM(n_components=20, n_iter=2, random_state=0, **params)
+    return Pipeline([("rbm", rbm), ("clf", LogisticRegression(max_iter=200))])
+
+
+def test_grid_search_gives_the_same_results_with_two_jobs(digits):
+    X, y = digits[0][:300], digits[1][:300]
+    grid = {
+        "rbm__n_components": [10, 20],
+        "rbm__learning_rate": [0.05, 0.1],
+        "rbm__gradient__n_steps": [1, 2],
+    }
+    searches = [
+        GridSearchCV(pipeline(gradient=PCD()), grid, cv=2, n_jobs=n_jobs).fit(X, y)
+        for n_jobs in (1, 2)
+    ]
+    one, two = (search.cv_results_ for search in searches)
+    assert_array_equal(one["mean_test_score"], two["mean_test_score"])
+    assert len(set(one["mean_test_score"])) > 4
+    assert searches[0].best_params_ == searches[1].best_params_
+    assert_array_equal(
+        searches[0].best_estimator_["rbm"].components_,
+        searches[1].best_estimator_["rbm"].components_,
+    )
+
+
+def test_grid_search_needs_no_labels_and_no_scorer(digits):
+    search = GridSearchCV(BernoulliRBM(8, random_state=0), {"n_iter": [1, 10]}, cv=2)
+    search.fit(digits[0])
+    assert search.best_params_ == {"n_iter": 10}
+
+
+def test_sample_weight_is_routed(digits):
+    import sklearn
+
+    X, y = digits[0][:100], digits[1][:100]
+    weight = np.arange(100) % 3
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = make_pipeline(
+            BernoulliRBM(5, n_iter=2, random_state=0).set_fit_request(sample_weight=True),
+            LogisticRegression(max_iter=200).set_fit_request(sample_weight=False),
+        )
+        model.fit(X, y, sample_weight=weight)
+    direct = BernoulliRBM(5, n_iter=2, random_state=0).fit(X, sample_weight=weight)
+    assert_array_equal(model[0].components_, direct.components_)
+
+
+def test_callbacks_see_every_epoch_and_the_model_as_it_is_then():
+    callback = RecordingCallback()
+    rbm = BernoulliRBM(3, n_iter=4, random_state=0).set_callbacks(callback)
+    rbm.fit(BARS_AND_STRIPES)
+    assert callback.count_hooks("setup") == callback.count_hooks("teardown") == 1
+    assert callback.count_hooks("on_fit_task_begin") == 5  # the fit and its epochs
+    ends = [r for r in callback.record if r["name"] == "on_fit_task_end"]
+    models = [r["kwargs"]["fitted_estimator"] for r in ends[:4]]
+    assert [model.n_iter_ for model in models] == [1, 2, 3, 4]
+    for n_iter, model in enumerate(models, start=1):
+        same = BernoulliRBM(3, n_iter=n_iter, random_state=0).fit(BARS_AND_STRIPES)
+        assert_array_equal(model.components_, same.components_)
+
+
+def test_a_callback_can_stop_the_fit():
+    rbm = BernoulliRBM(3, n_iter=4).set_callbacks(StopFitCallback()).fit(BARS_AND_STRIPES)
+    assert rbm.n_iter_ == 1
+
+
+def test_a_failing_callback_leaves_nothing_behind():
+    class Failing(RecordingCallback):
+        def on_fit_task_end(self, estimator, context):
+            raise RuntimeError("stop")
+
+    rbm = BernoulliRBM(3, n_iter=4).set_callbacks(Failing())
+    with pytest.raises(RuntimeError, match="stop"):
+        rbm.fit(BARS_AND_STRIPES)
+    assert not [name for name in vars(rbm) if name.endswith("_")]
+    assert not hasattr(rbm, "_callback_fit_ctx")
+
+
+@pytest.mark.parametrize("place", ["estimator", "pipeline", "search"])
+def test_progress_bars_work_everywhere(place, capsys, digits):
+    X, y = digits[0][:100], digits[1][:100]
+    if place == "estimator":
+        model = BernoulliRBM(3, n_iter=2)
+    elif place == "pipeline":
+        model = pipeline()
+    else:
+        model = GridSearchCV(pipeline(), {"rbm__n_components": [2, 3]}, cv=2)
+    with warnings.catch_warnings():
+        # Pipelines say of every step whether it supports callbacks.
+        warnings.simplefilter("ignore")
+        model.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
+    out = capsys.readouterr().out
+    assert "BernoulliRBM - fit" in out
+    assert "100%" in out
+
+
+# Size
+
+
+@pytest.mark.slow
+def test_two_gigabytes_of_bytes_are_never_held_in_memory(tmp_path):
+    import subprocess
+    import sys
+
+    code = """
+import sys, threading, time, warnings
+import numpy as np
+def anonymous():
+    for line in open("/proc/self/status"):
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 2**20
+peak = 0.0
+def watch():
+    global peak
+    while True:
+        peak = max(peak, anonymous())
+        time.sleep(0.02)
+threading.Thread(target=watch, daemon=True).start()
+from skebm import BernoulliRBM
+X = np.load(sys.argv[1], mmap_mode="r")
+rbm = BernoulliRBM(16, batch_size=5000, n_iter=1, random_state=0).fit(X)
+assert np.abs(rbm.components_).max() > 0
+print(X.nbytes / 2**30, peak)
+"""
+    path = tmp_path / "X.npy"
+    shape = (2_700_000, 800)
+    X = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    rng = np.random.default_rng(0)
+    for first in range(0, shape[0], 100_000):
+        X[first : first + 100_000] = rng.integers(2, size=(100_000, shape[1]), dtype=np.uint8)
+    X.flush()
+    del X
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True
+    )
+    size, peak = map(float, run.stdout.split())
+    print(f"{size:.2f} GiB of rows, at most {peak:.2f} GiB of anonymous memory")
+    assert size > 2
+    assert peak < 1
+
+
+def test_the_doc_names_every_parameter():
+    for Estimator in (BernoulliRBM, GaussianRBM):
+        documented = re.findall(r"^    (\w+) : ", Estimator.__doc__, re.MULTILINE)
+        params = list(inspect.signature(Estimator).parameters)
+        assert documented[: len(params)] == params
+        fitted = set(vars(Estimator(2, n_iter=1).fit(BARS_AND_STRIPES)))
+        assert {name for name in fitted if name.endswith("_")} <= set(documented)

@@ -1,0 +1,85 @@
+"""Pictures, drawn without a screen."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+from skebm import BernoulliRBM, ComponentsDisplay
+
+mpl.use("Agg")
+plt = pytest.importorskip("matplotlib.pyplot")
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def fitted(n_features=12, n_components=5):
+    X = np.random.default_rng(0).uniform(size=(30, n_features))
+    return BernoulliRBM(n_components, n_iter=1, random_state=0).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "image_shape", "drawn"),
+    [
+        (16, None, (4, 4)),
+        (12, None, (1, 12)),
+        (12, (3, 4), (3, 4)),
+        (12, (2, 2, 3), (2, 2, 3)),
+    ],
+)
+def test_images_are_the_components_in_their_shape(n_features, image_shape, drawn):
+    rbm = fitted(n_features)
+    display = ComponentsDisplay.from_estimator(rbm, image_shape=image_shape)
+    images = [place.images for place in display.ax_.flat]
+    assert [len(image) for image in images] == [1, 1, 1, 1, 1, 0]
+    for (image,), component in zip(images[:5], rbm.components_):
+        shown = np.asarray(image.get_array())
+        assert shown.shape == drawn
+        if len(drawn) == 3:
+            component = (component / np.abs(component).max() + 1) / 2
+        assert_allclose(shown.ravel(), component)
+        if len(drawn) == 2:
+            assert_allclose(image.get_clim(), np.array([-1, 1]) * np.abs(component).max())
+    display.figure_.canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("n", "n_columns", "grid"), [(1, None, (1, 1)), (5, 5, (1, 5)), (30, 7, (5, 7))]
+)
+def test_any_number_of_components(n, n_columns, grid):
+    display = ComponentsDisplay.from_estimator(fitted(16, 30), n_components=n, n_columns=n_columns)
+    assert display.ax_.shape == grid
+    assert sum(len(place.images) for place in display.ax_.flat) == n
+
+
+def test_it_draws_in_the_place_of_given_axes():
+    figure, (left, right) = plt.subplots(1, 2)
+    display = ComponentsDisplay.from_estimator(fitted(16), ax=right)
+    assert display.figure_ is figure
+    box = right.get_position()
+    for place in display.ax_.flat:
+        assert place.get_position().x0 >= box.x0 - 1e-9
+        assert place.get_position().y1 <= box.y1 + 1e-9
+    assert left.axison
+    assert not right.axison
+
+
+def test_it_finds_the_model_in_a_pipeline():
+    X = np.random.default_rng(0).uniform(size=(30, 9))
+    model = make_pipeline(MinMaxScaler(), BernoulliRBM(4, n_iter=1)).fit(X)
+    display = ComponentsDisplay.from_estimator(model)
+    assert_allclose(display.components.reshape(4, 9), model[1].components_)
+
+
+def test_errors_say_what_is_wrong():
+    with pytest.raises(ValueError, match=r"image_shape=.* holds 9 pixels, .* has 12 features"):
+        ComponentsDisplay.from_estimator(fitted(), image_shape=(3, 3))
+    with pytest.raises(NotFittedError):
+        ComponentsDisplay.from_estimator(BernoulliRBM())
