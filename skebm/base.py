@@ -179,15 +179,18 @@ class BaseEBM(
         return Centered(gradient) if self.centered else gradient
 
     def _new_model(self, X, batches, rng):
-        """Small random weights, and biases that fit the mean of the data.
+        """Random weights, and biases at which the mean field has the mean of the data.
 
-        Independent visible units then have that mean, and hidden units at it a field of zero.
+        Hidden units start with a mean of a fifth, so that they come to stand for something
+        that is not always there.
         """
         visible, hidden = self._units(X)
-        W = rng.normal(0, 0.01, (self.n_components, X.shape[1])).astype(batches.dtype)
+        W = rng.normal(0, 0.1, (self.n_components, X.shape[1])).astype(batches.dtype)
         W = _tensor(W, batches.device)  # (n_components, n_features)
-        b = visible.natural(batches.mean)  # (n_features,)
-        return RBM(visible, hidden, W, b, -W @ batches.mean)
+        mu, lam = batches.mean, W.new_full((self.n_components,), 0.2)
+        b = visible.natural(mu) - lam @ W  # (n_features,)
+        c = hidden.natural(lam) - W @ mu  # (n_components,)
+        return RBM(visible, hidden, W, b, c)
 
     def _model(self, device):
         """The fitted model on `device`; changing its tensors does not change the estimator."""

@@ -120,7 +120,7 @@ class BernoulliRBM(BaseEBM):
     >>> model = make_pipeline(
     ...     BernoulliRBM(n_components=100, random_state=0), LogisticRegression(max_iter=1000)
     ... )
-    >>> model.fit(X[:1000] / 16, y[:1000]).score(X[1000:] / 16, y[1000:]) > 0.88
+    >>> model.fit(X[:1000] / 16, y[:1000]).score(X[1000:] / 16, y[1000:]) > 0.85
     True
     """
 

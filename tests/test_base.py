@@ -83,7 +83,7 @@ def test_bars_and_stripes_are_learned(gradient, at_least, centered):
     ids=str,
 )
 def test_every_optimiser_learns(change):
-    rbm = BernoulliRBM(8, gradient=Exact(), batch_size=16, n_iter=3000, random_state=0)
+    rbm = BernoulliRBM(8, gradient=Exact(), batch_size=16, n_iter=4000, random_state=0)
     rbm.set_params(**change).fit(BARS_AND_STRIPES)
     assert log_likelihood(rbm, BARS_AND_STRIPES) > -2.9
 
@@ -178,12 +178,15 @@ def test_the_score_in_the_history_estimates_the_score(digits):
     assert_allclose(rbm.history_["reconstruction_error"][-1], error, rtol=0.05)
 
 
-def test_no_epochs_give_the_initial_model():
-    X = BARS_AND_STRIPES
-    rbm = BernoulliRBM(8, n_iter=0, random_state=0).fit(X)
+@pytest.mark.parametrize("Estimator", [BernoulliRBM, GaussianRBM])
+def test_a_new_model_starts_at_the_mean_of_the_data(Estimator):
+    X = rows_with_mean(100)
+    rbm = Estimator(8, n_iter=0, random_state=0).fit(X)
     assert rbm.n_iter_ == 0
-    assert np.abs(rbm.components_).max() < 0.06
-    assert_allclose(rbm.intercept_visible_, 0, atol=1e-6)
+    assert 0.05 < rbm.components_.std() < 0.2
+    features = rbm.transform(X.mean(0)[None])
+    assert_allclose(features, 0.2, rtol=1e-6)
+    assert_allclose(rbm.inverse_transform(features)[0], X.mean(0), rtol=1e-6)
 
 
 def test_the_order_of_rows_counts_without_shuffling():

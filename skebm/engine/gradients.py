@@ -165,12 +165,11 @@ def enumerate_states(model: RBM, max_units: int = 20) -> tuple[Tensor, Tensor, T
 
 
 class Centered(Gradient):
-    """The gradient in the centred coordinates v − mu, whatever estimates it.
+    """The gradient in centred coordinates, v − mu and h − lam, whatever estimates it.
 
-    With the offset at the mean of the data, an update does not change when zeros and ones are
-    exchanged in the data. The offset starts at the mean-field value of the visible units and
-    follows the batches at `rate`. Hidden units keep zero as their origin, where they are off:
-    centring them too makes features that are on half of the time, and classify worse.
+    With the offsets at the means of the data and of their features, an update does not change
+    when zeros and ones are exchanged in the data. The offsets start at the mean-field values
+    of the model and follow the batches at `rate`.
 
     References
     ----------
@@ -183,12 +182,16 @@ class Centered(Gradient):
         self.rate = rate
 
     def start(self, model, v, noise):
-        offset = {"visible_offset": model.visible.mean(model.b).clone()}  # (n_visible,)
-        return self.gradient.start(model, v, noise) | offset
+        mu = model.visible.mean(model.b[None])  # (1, n_visible)
+        lam = model.hidden.mean(model.hidden_field(mu))  # (1, n_hidden)
+        offsets = {"visible_offset": mu[0].clone(), "hidden_offset": lam[0].clone()}
+        return self.gradient.start(model, v, noise) | offsets
 
     def subtract_model(self, model, field, weight, state, noise):
-        mu = state["visible_offset"]
-        # What the data term left in the gradient of b: −Σ_i weight_i v_i.
-        mu.sub_(grad(model.b) + weight.sum() * mu, alpha=self.rate)
+        mu, lam = state["visible_offset"], state["hidden_offset"]
+        total = weight.sum()
+        # What the data term left in the gradients: −Σ_i weight_i v_i and −Σ_i weight_i h_i.
+        mu.sub_(grad(model.b) + total * mu, alpha=self.rate)
+        lam.sub_(grad(model.c) + total * lam, alpha=self.rate)
         self.gradient.subtract_model(model, field, weight, state, noise)
-        model.center_grad_(mu)
+        model.center_grad_(mu, lam)

@@ -154,9 +154,10 @@ class RBM(EnergyModel):
         grad(self.b).addmv_(v.T, weight, alpha=-1)
         grad(self.c).add_(h.sum(0))
 
-    def center_grad_(self, mu: Tensor) -> None:
-        """Turn the gradient into that of the model whose coupling is h·W (v − mu)."""
-        grad(self.W).addr_(grad(self.c), mu, alpha=-1)
+    def center_grad_(self, mu: Tensor, lam: Tensor) -> None:
+        """Turn the gradient into that of the model whose coupling is (h − lam)·W (v − mu)."""
+        grad(self.W).addr_(lam, grad(self.b), alpha=-1).addr_(grad(self.c), mu, alpha=-1)
+        grad(self.b).addmv_(grad(self.W).T, lam, alpha=-1)
         grad(self.c).addmv_(grad(self.W), mu, alpha=-1)
 
     def start(self, n: int, noise: Noise) -> Tensor:
