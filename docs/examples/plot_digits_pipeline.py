@@ -8,7 +8,8 @@ A logistic regression on its features then tells digits apart that are not where
 be, which it cannot do from raw pixels.
 
 Each of the 1797 digits of scikit-learn comes five times, in its place and moved by a pixel in
-the four directions. The digits to test on are others. The machines have scikit-learn's default arguments and 100 hidden units.
+the four directions; the digits to test on are others. The machines have 100 hidden units, and
+otherwise the default arguments.
 """
 
 # %%
@@ -36,6 +37,7 @@ MOVES = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
 
 
 def moved(digits):
+    """Rows of all digits in all places."""
     images = digits.reshape(-1, 8, 8) / 16
     return np.concatenate([shift(images, (0, *move), order=0).reshape(-1, 64) for move in MOVES])
 
