@@ -165,11 +165,15 @@ class BaseEBM(
             weight_decay=self.weight_decay,
             l1=self.l1,
         )
-        if resume:
+        # Chains and moments of other settings would be of no use.
+        if resume and self.training_settings_ == self._training_settings():
             trainer.load_state(
                 {k: _tensor(v, batches.device) for k, v in self.training_state_.items()}
             )
         return trainer
+
+    def _training_settings(self):
+        return repr((self.gradient, self.optimizer, self.momentum > 0, self.centered))
 
     def _gradient(self):
         gradient = self.gradient
@@ -202,9 +206,11 @@ class BaseEBM(
         parameters = {f"{name}_": _array(p) for name, p in trainer.parameters.items()}
         return parameters | {
             "training_state_": {name: _array(t) for name, t in trainer.state().items()},
+            "training_settings_": self._training_settings(),
             "history_": {name: np.array(values) for name, values in history.items()},
             "n_iter_": len(history.get("epoch", ())),
-            "random_state_": rng,
+            # A copy, so that what a callback draws from it does not change the fit.
+            "random_state_": copy.deepcopy(rng),
         }
 
     def _random_stream(self, resume):

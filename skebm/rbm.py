@@ -96,6 +96,8 @@ class BernoulliRBM(BaseEBM):
     training_state_ : dict of ndarrays
         What further training starts from besides the parameters: chains, offsets of the
         centred gradient and moments of the optimiser.
+    training_settings_ : str
+        The settings that this state belongs to; under others training starts a new one.
 
     See Also
     --------
@@ -297,6 +299,8 @@ class GaussianRBM(BaseEBM):
     training_state_ : dict of ndarrays
         What further training starts from besides the parameters: chains, offsets of the
         centred gradient and moments of the optimiser.
+    training_settings_ : str
+        The settings that this state belongs to; under others training starts a new one.
 
     See Also
     --------

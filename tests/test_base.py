@@ -197,6 +197,23 @@ def test_the_order_of_rows_counts_without_shuffling():
     assert np.abs(first - BernoulliRBM(3, **settings).fit(X[::-1]).components_).max() > 1e-6
 
 
+def test_training_goes_on_under_other_settings():
+    rbm = BernoulliRBM(4, n_iter=2, warm_start=True, random_state=0).fit(BARS_AND_STRIPES)
+    changes = [
+        {"gradient": "cd"},
+        {"gradient": PCD(n_chains=7)},
+        {"optimizer": "adam"},
+        {"optimizer": "sgd", "momentum": 0.5},
+        {"centered": False},
+    ]
+    for n, change in enumerate(changes, start=2):
+        before = rbm.components_
+        rbm.set_params(**change).fit(BARS_AND_STRIPES)
+        assert rbm.n_iter_ == 2 * n
+        assert 0 < np.abs(rbm.components_ - before).max() < 0.5
+    assert rbm.h_samples_.shape == (7, 4)
+
+
 # Warnings and errors
 
 
@@ -328,6 +345,16 @@ def test_callbacks_see_every_epoch_and_the_model_as_it_is_then():
     for n_iter, model in enumerate(models, start=1):
         same = BernoulliRBM(3, n_iter=n_iter, random_state=0).fit(BARS_AND_STRIPES)
         assert_array_equal(model.components_, same.components_)
+
+
+def test_what_a_callback_draws_does_not_change_the_fit():
+    class Sampling(RecordingCallback):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            fitted_estimator.sample(3, n_steps=1)
+
+    alone = BernoulliRBM(3, n_iter=4, random_state=0).fit(BARS_AND_STRIPES)
+    watched = BernoulliRBM(3, n_iter=4, random_state=0).set_callbacks(Sampling())
+    assert_array_equal(watched.fit(BARS_AND_STRIPES).components_, alone.components_)
 
 
 def test_a_callback_can_stop_the_fit():
