@@ -185,16 +185,15 @@ class BaseEBM(
     def _new_model(self, X, batches, rng):
         """Random weights, and biases at which the mean field has the mean of the data.
 
-        Hidden units start with a mean of a fifth, so that they come to stand for something
-        that is not always there.
+        Hidden units start at a field of −1, on a quarter of the time if they are binary: they
+        then come to stand for something that is not always there.
         """
         visible, hidden = self._units(X)
         W = rng.normal(0, 0.1, (self.n_components, X.shape[1])).astype(batches.dtype)
         W = _tensor(W, batches.device)  # (n_components, n_features)
-        mu, lam = batches.mean, W.new_full((self.n_components,), 0.2)
-        b = visible.natural(mu) - lam @ W  # (n_features,)
-        c = hidden.natural(lam) - W @ mu  # (n_components,)
-        return RBM(visible, hidden, W, b, c)
+        field = W.new_full((self.n_components,), -1.0)
+        b = visible.natural(batches.mean) - hidden.mean(field) @ W  # (n_features,)
+        return RBM(visible, hidden, W, b, field - W @ batches.mean)
 
     def _model(self, device):
         """The fitted model on `device`; changing its tensors does not change the estimator."""

@@ -185,7 +185,7 @@ def test_a_new_model_starts_at_the_mean_of_the_data(Estimator):
     assert rbm.n_iter_ == 0
     assert 0.05 < rbm.components_.std() < 0.2
     features = rbm.transform(X.mean(0)[None])
-    assert_allclose(features, 0.2, rtol=1e-6)
+    assert_allclose(features, 1 / (1 + np.e), rtol=1e-6)
     assert_allclose(rbm.inverse_transform(features)[0], X.mean(0), rtol=1e-6)
 
 
