@@ -334,7 +334,7 @@ def test_the_gradient_is_unbiased_where_the_negatives_are_exact(kind, n_steps):
         mean, error = expected_negatives(CD(n_steps), model, v, weight, 3000)
         expected = torch.zeros_like(mean)
     else:
-        v, weight = some_rows(model, 2), torch.full((2,), 0.5).double()
+        v, weight = some_rows(model, 2), torch.tensor([0.2, 0.5]).double()
         n_chains = 200_000
         rng = np.random.default_rng(0)
         drawn = rng.choice(8, size=n_chains, p=probabilities(model).numpy())
@@ -358,13 +358,15 @@ def test_cd_starts_at_the_data_and_makes_n_steps_sweeps(n_steps):
     assert (model.b.grad - expected).abs().max() < 4.5 * 0.5 / math.sqrt(n)
 
 
-def test_pcd_chains_go_on_from_where_they_were():
+@pytest.mark.parametrize("n_steps", [1, 2, 4])
+def test_pcd_chains_go_on_from_where_they_were(n_steps):
     model, n = make_model(n_visible=3, n_hidden=2, scale=1.5), 100_000
     v = some_rows(model, 2)
     h0 = torch.tensor([1.0, 0.0]).double()
     state = {"chains": h0.repeat(n, 1)}
-    PCD(n_steps=2)(model, v, torch.ones(2).double() / 2, state, Noise(0))
-    v0 = _visible_given(model, h0) @ transition_matrix(model, 1.0)
+    PCD(n_steps)(model, v, torch.ones(2).double() / 2, state, Noise(0))
+    T = torch.linalg.matrix_power(transition_matrix(model, 1.0), n_steps - 1)
+    v0 = _visible_given(model, h0) @ T
     expected = v0 @ torch.sigmoid(model.hidden_field(states(3)))
     assert (state["chains"].mean(0) - expected).abs().max() < 4.5 * 0.5 / math.sqrt(n)
 
@@ -423,6 +425,20 @@ def test_centred_updates_are_invariant_under_flips_of_visible_units(seed, flippe
     assert_close(torch.where(s, -mirror.b.grad, mirror.b.grad), model.b.grad, **EXACT)
     flow = (torch.where(s, -mirror.W.grad, mirror.W.grad) * s).sum(1)
     assert_close(mirror.c.grad - flow, model.c.grad, **EXACT)
+
+
+def test_offsets_start_at_the_mean_field_and_follow_the_data_at_their_rate():
+    model = make_model(b0=False)
+    v, weight = some_rows(model, 6), torch.tensor([0.0, 0.1, 0.2, 0.3, 0.1, 0.1]).double()
+    gradient = Centered(PCD(), rate=0.25)
+    state = gradient.start(model, v, Noise(0))
+    mu, lam = state["visible_offset"].clone(), state["hidden_offset"].clone()
+    assert_close(mu, torch.sigmoid(model.b))
+    assert_close(lam, torch.sigmoid(model.c + model.W @ mu))
+    h = torch.sigmoid(model.hidden_field(v))
+    state = gradient(model, v, weight, state, Noise(0))
+    assert_close(state["visible_offset"], mu + 0.25 * weight @ (v - mu))
+    assert_close(state["hidden_offset"], lam + 0.25 * weight @ (h - lam))
 
 
 @any_model

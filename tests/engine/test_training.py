@@ -82,16 +82,6 @@ def test_state_is_all_that_the_next_epoch_needs(optimizer, gradient):
         assert torch.equal(t, second.state()[name]), name
 
 
-def test_the_offset_follows_the_data():
-    model, batches = make_model(scale=0.1), some_batches(500)
-    gradient = Centered(PCD(), rate=0.05)
-    trainer = Trainer(model, gradient, learning_rate=1e-6)
-    for seed in range(5):
-        trainer.epoch(batches, Noise(seed))
-    offset = trainer.state()["visible_offset"]
-    assert (offset - batches.mean).abs().max() < 0.15
-
-
 @pytest.mark.gpu
 def test_an_epoch_on_cuda_follows_the_cpu():
     X = (np.random.default_rng(0).uniform(size=(50, 4)) < 0.5).astype(float)
