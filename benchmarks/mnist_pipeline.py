@@ -18,7 +18,7 @@ from skebm import BernoulliRBM
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--C", type=float, default=1.0)
