@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skebm._sklearn import Interval, StrOptions, check_sample_weight, fit_context
@@ -308,6 +308,7 @@ class BaseEBM(
             The visible units after the last sweep; another call gives other samples.
         """
         check_is_fitted(self)
+        check_scalar(n_steps, "n_steps", Integral, min_val=0)
         noise = self._next_noise()
         return self._apply(lambda model, v: run(model, v, noise, n_steps=n_steps), X)
 
@@ -328,6 +329,8 @@ class BaseEBM(
             Approximate samples: exact as `n_steps` grows. Another call gives other samples.
         """
         check_is_fitted(self)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        check_scalar(n_steps, "n_steps", Integral, min_val=0)
         noise = self._next_noise()
         with torch.inference_mode():
             model = self._model(noise.device)

@@ -68,13 +68,13 @@ class ComponentsDisplay:
         rows = math.ceil(n / columns)
         if ax is None:
             self.figure_ = plt.figure(figsize=(0.8 * columns, 0.8 * rows))
-            grid = self.figure_.add_gridspec(rows, columns, wspace=0.08, hspace=0.08)
+            (left, bottom), (right, top) = (0.02, 0.02), (0.98, 0.98)
         else:
             self.figure_ = ax.figure
             (left, bottom), (right, top) = ax.get_position().get_points()
-            edges = {"left": left, "bottom": bottom, "right": right, "top": top}
-            grid = self.figure_.add_gridspec(rows, columns, wspace=0.08, hspace=0.08, **edges)
             ax.set_axis_off()
+        edges = {"left": left, "bottom": bottom, "right": right, "top": top}
+        grid = self.figure_.add_gridspec(rows, columns, wspace=0.08, hspace=0.08, **edges)
         self.ax_ = grid.subplots(squeeze=False)
         for place in self.ax_.flat:
             place.set_axis_off()

@@ -353,6 +353,19 @@ def test_an_unknown_value_is_named(Estimator, change, message):
 
 
 @every_estimator
+def test_numbers_of_steps_and_samples_are_checked(Estimator, X):
+    estimator = small(Estimator).fit(X)
+    calls = [
+        ("gibbs", X, -1, "n_steps"),
+        ("sample", 2, -1, "n_steps"),
+        ("sample", 0, 5, "n_samples"),
+    ]
+    for method, first, second, name in calls:
+        with pytest.raises(ValueError, match=f"{name} == .*, must be >="):
+            getattr(estimator, method)(first, second)
+
+
+@every_estimator
 def test_the_number_of_components_cannot_change_midway(Estimator, X):
     estimator = small(Estimator, warm_start=True).fit(X)
     estimator.set_params(n_components=6)
