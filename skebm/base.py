@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skebm._sklearn import Interval, StrOptions, check_sample_weight, fit_context
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
-from skebm.engine.gradients import CD, PCD, Centered, Gradient
+from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.sampling import run
 from skebm.engine.training import Trainer
 from skebm.engine.units import Units
 
-GRADIENTS = {"cd": CD, "pcd": PCD}
+GRADIENTS = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
 class BaseEBM(
@@ -38,17 +39,29 @@ class BaseEBM(
     _parameter_constraints: dict = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate_schedule": [StrOptions({"constant", "linear", "invscaling"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "n_iter": [Interval(Integral, 0, None, closed="left")],
         "gradient": [StrOptions(set(GRADIENTS)), Gradient],
         "optimizer": [StrOptions({"sgd", "adam"})],
         "momentum": [Interval(Real, 0, 1, closed="left")],
+        "momentum_ramp": [Interval(Integral, 0, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "l1": [Interval(Real, 0, None, closed="left")],
         "centered": ["boolean"],
+        "sparsity_target": [Interval(Real, 0, 1, closed="neither"), None],
+        "sparsity_cost": [Interval(Real, 0, None, closed="left")],
+        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "temperature": [Interval(Real, 0, None, closed="neither")],
         "shuffle": ["boolean"],
         "warm_start": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
         "device": [str],
+        "precision": [StrOptions({"highest", "high", "medium"})],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -96,6 +109,8 @@ class BaseEBM(
     def partial_fit(self, X, y=None, sample_weight=None):
         """Train for one epoch on the rows of X, going on from where training stopped.
 
+        No rows are held back, whatever `early_stopping` says.
+
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
@@ -110,77 +125,153 @@ class BaseEBM(
         self : object
             The fitted estimator.
         """
-        return self._train(X, sample_weight, n_epochs=1, resume=self.__sklearn_is_fitted__())
+        resume = self.__sklearn_is_fitted__()
+        return self._train(X, sample_weight, n_epochs=1, resume=resume, hold_back=False)
 
-    def _train(self, X, sample_weight, *, n_epochs, resume):
+    def _finish(self, X, sample_weight=None):
+        """Make the epochs that were left when a callback got this estimator."""
+        first, n_epochs = (int(number) for number in self.training_state_["call"])
+        return self._train(X, sample_weight, n_epochs=n_epochs, resume=True, first=first)
+
+    def _train(self, X, sample_weight, *, n_epochs, resume, first=None, hold_back=True):
         with _unchanged_on_error(self):
             X, sample_weight = self._validate_training(X, sample_weight, reset=not resume)
             rng = self._random_stream(resume)
             device = devices.resolve(self.device)
+            dtype = self.components_.dtype if resume else devices.float_type(X.dtype)
+            history = {k: list(v) for k, v in self.history_.items()} if resume else {}
+            stopping = None
+            if self.early_stopping and hold_back:
+                stopping, sample_weight = self._hold_back(X, sample_weight, history, rng, resume)
             batches = Batches(
                 X,
                 sample_weight,
                 batch_size=self.batch_size,
                 shuffle=self.shuffle,
                 device=device,
-                dtype=self.components_.dtype if resume else devices.float_type(X.dtype),
+                dtype=dtype,
             )
             trainer = self._trainer(X, batches, rng, resume)
-            history = {k: list(v) for k, v in self.history_.items()} if resume else {}
-            measured = np.random.default_rng(0).choice(batches.visits, size=1000)
+            noise = Noise(0, device)
+            done = len(history.get("epoch", ()))
+            if first is None:
+                first = done + 1
+                if stopping is not None:
+                    stopping.n_bad = 0
 
             def snapshot():
-                return self._fitted_attributes(trainer, history, rng)
+                attributes = self._fitted_attributes(trainer, history, rng)
+                state = attributes["training_state_"]
+                state["call"] = np.array([first, n_epochs])
+                if stopping is not None:
+                    state |= stopping.state()
+                return attributes
 
-            fit_task = self._init_callback_context(max_subtasks=n_epochs)
+            fit_task = self._init_callback_context(max_subtasks=first + n_epochs - 1 - done)
             fit_task.call_on_fit_task_begin(estimator=self, X=X)
-            first = len(history.get("epoch", ())) + 1
-            for epoch in range(first, first + n_epochs):
+            for epoch in range(done + 1, first + n_epochs):
+                if stopping is not None and stopping.is_over:
+                    break
                 task = fit_task.subcontext(task_name="epoch")
                 task.call_on_fit_task_begin(estimator=self, X=X)
                 begin = time.perf_counter()
-                trainer.epoch(batches, Noise(_seed(rng), device))
+                noise.restart(_seed(rng))
+                with devices.precision(device, self.precision):
+                    trainer.epoch(batches, noise, *self._rates(epoch, first, n_epochs))
                 self._check_finite(trainer.model, epoch)
                 row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
-                row |= self._measure(trainer.model, batches.take(measured))
-                for key, value in row.items():
-                    history.setdefault(key, []).append(value)
+                row |= self._measure(trainer.model, batches.probe)
+                row |= {k: v.item() for k, v in trainer.report().items()}
+                if stopping is not None:
+                    row["validation_score"] = stopping.measure(self, trainer.model)
+                _append(history, row)
                 self._report(row)
+                if stopping is not None and stopping.is_best:
+                    attributes = self._fitted_attributes(trainer, history, rng)
+                    stopping.best = {name: attributes[name] for name in _OF_ONE_EPOCH}
                 if task.call_on_fit_task_end(
                     estimator=self, X=X, reconstruction_attributes=snapshot
                 ):
                     break
-            self.__dict__.update(snapshot())
+            attributes = self._fitted_attributes(trainer, history, rng)
+            if stopping is not None:
+                attributes = stopping.restore(attributes)
+            self.__dict__.update(attributes)
             fit_task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
+
+    def _rates(self, epoch, first, n_epochs):
+        """Learning rate and momentum of an epoch, of those that a call makes from `first` on."""
+        rate = self.learning_rate
+        if self.learning_rate_schedule == "linear":
+            rate *= 1 - (epoch - first) / n_epochs
+        elif self.learning_rate_schedule == "invscaling":
+            rate /= epoch**0.5
+        return rate, self.momentum * min(1, epoch / (self.momentum_ramp + 1))
+
+    def _hold_back(self, X, sample_weight, history, rng, resume):
+        """What watches the held-out rows, and weights that are zero on them."""
+        if resume and "held_out" in self.training_state_:
+            seed = int(self.training_state_["held_out"])
+        else:
+            seed = _seed(rng)
+        n = X.shape[0]
+        train, held_out = train_test_split(
+            np.arange(n), test_size=self.validation_fraction, random_state=seed
+        )
+        weight = np.ones(n) if sample_weight is None else sample_weight.copy()
+        if not weight[train].any() or not weight[held_out].any():
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves rows of weight zero alone "
+                "to train or to validate on; change it, or set early_stopping=False."
+            )
+        stopping = _EarlyStopping(self, X[held_out], weight[held_out], seed, history, resume)
+        weight[held_out] = 0
+        return stopping, weight
 
     def _trainer(self, X, batches, rng, resume):
         """The model as it stands, or a new one, with what trains it."""
         trainer = Trainer(
-            self._model(batches.device) if resume else self._new_model(X, batches, rng),
+            self._model(batches.device, self.precision)
+            if resume
+            else self._new_model(X, batches, rng),
             self._gradient(),
+            batch_size=self.batch_size,
             optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
+            momentum=self.momentum > 0,
+            centered=self.centered,
             weight_decay=self.weight_decay,
             l1=self.l1,
+            sparsity_target=self.sparsity_target,
+            sparsity_cost=self.sparsity_cost,
+            max_norm=self.max_norm,
+            max_grad_norm=self.max_grad_norm,
         )
-        # Chains and moments of other settings would be of no use.
-        if resume and self.training_settings_ == self._training_settings():
-            trainer.load_state(
-                {k: _tensor(v, batches.device) for k, v in self.training_state_.items()}
-            )
+        if resume:
+            state = {
+                name: _tensor(array, batches.device)
+                for name, array in self.training_state_.items()
+                if name not in ("call", "held_out", "best")
+            }
+            theta = state.pop("theta", None)
+            if theta is not None:
+                trainer.model.theta.copy_(theta)
+            # Chains and moments of other settings would be of no use.
+            if self.training_settings_ == self._training_settings():
+                trainer.load_state(state)
         return trainer
 
     def _training_settings(self):
-        return repr((self.gradient, self.optimizer, self.momentum > 0, self.centered))
+        return repr(
+            (self.gradient, self.batch_size, self.optimizer, self.momentum > 0, self.centered)
+        )
 
     def _gradient(self):
         gradient = self.gradient
         if isinstance(gradient, str):
             gradient = GRADIENTS[gradient]()
         gradient._validate_params()
-        return Centered(gradient) if self.centered else gradient
+        return gradient
 
     def _new_model(self, X, batches, rng):
         """Random weights, and biases at which the mean field has the mean of the data.
@@ -193,18 +284,26 @@ class BaseEBM(
         W = _tensor(W, batches.device)  # (n_components, n_features)
         field = W.new_full((self.n_components,), -1.0)
         b = visible.natural(batches.mean) - hidden.mean(field) @ W  # (n_features,)
-        return RBM(visible, hidden, W, b, field - W @ batches.mean)
+        c = field - W @ batches.mean  # (n_components,)
+        return RBM(visible, hidden, W, b, c, precision=self.precision)
 
-    def _model(self, device):
+    def _model(self, device, precision="highest"):
         """The fitted model on `device`; changing its tensors does not change the estimator."""
         visible, hidden = self._units(None)
         arrays = (self.components_, self.intercept_visible_, self.intercept_hidden_)
-        return RBM(visible, hidden, *(_tensor(array, device) for array in arrays))
+        # The law exp(−E/T) is that of the parameters over T at temperature one.
+        W, b, c = (_tensor(array, device).div_(self.temperature) for array in arrays)
+        return RBM(visible, hidden, W, b, c, precision=precision)
 
     def _fitted_attributes(self, trainer, history, rng):
-        parameters = {f"{name}_": _array(p) for name, p in trainer.parameters.items()}
+        state = {name: _array(t) for name, t in trainer.state().items()}
+        if self.temperature != 1:  # what was multiplied cannot be divided without rounding
+            state["theta"] = _array(trainer.model.theta)
+        parameters = {
+            f"{name}_": _array(p * self.temperature) for name, p in trainer.parameters.items()
+        }
         return parameters | {
-            "training_state_": {name: _array(t) for name, t in trainer.state().items()},
+            "training_state_": state,
             "training_settings_": self._training_settings(),
             "history_": {name: np.array(values) for name, values in history.items()},
             "n_iter_": len(history.get("epoch", ())),
@@ -233,6 +332,11 @@ class BaseEBM(
         error = v - model.visible.mean(model.visible_field(h))  # (n, n_features)
         return {"reconstruction_error": error.square().mean().item()}
 
+    def _held_out_scores(self, model, v):
+        """What early stopping watches, for each of the rows v (n, n_features): (n,)."""
+        h = model.hidden.mean(model.hidden_field(v))  # (n, n_components)
+        return -(v - model.visible.mean(model.visible_field(h))).square().mean(1)
+
     def _report(self, row):
         if self.verbose:
             key, label = self._progress
@@ -256,7 +360,12 @@ class BaseEBM(
         H : ndarray of shape (n_samples, n_components)
             E[h | v], in the type of `components_`.
         """
-        return self._apply(lambda model, v: model.hidden.mean(model.hidden_field(v)), X)
+
+        def means(model, v):
+            field = model.hidden_field(v)  # (n, n_components)
+            return model.hidden.mean(field, out=field)
+
+        return self._apply(means, X)
 
     def inverse_transform(self, H):
         """Means of the visible units given features, for a row of features each.
@@ -291,7 +400,7 @@ class BaseEBM(
         F : ndarray of shape (n_samples,)
             log p(v) = −F(v) − log Z; the lower, the likelier.
         """
-        return self._apply(lambda model, v: model.free_energy(v), X)
+        return self._apply(lambda model, v: model.free_energy(v) * self.temperature, X)
 
     def gibbs(self, X, n_steps=1):
         """Sweeps of Gibbs sampling that start at the rows of X.
@@ -349,12 +458,13 @@ class BaseEBM(
         device = devices.resolve(self.device, fall_back=True)
         dtype = self.components_.dtype
         with torch.inference_mode():
-            model = self._model(device)
-            pieces = [
-                _array(function(model, to_device(X[piece], device, dtype)))
-                for piece in chunks(X, row_size or sum(self.components_.shape))
-            ]
-        return np.concatenate(pieces)
+            model, result = self._model(device), None
+            for piece in chunks(X, row_size or sum(self.components_.shape)):
+                part = function(model, to_device(X[piece], device, dtype)).cpu().numpy()
+                if result is None:
+                    result = np.empty((X.shape[0], *part.shape[1:]), part.dtype)
+                result[piece] = part
+        return result
 
     # Validation
 
@@ -404,6 +514,63 @@ class BaseEBM(
         tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class _EarlyStopping:
+    """Scores of held-out rows after every epoch, and the model that had the best."""
+
+    def __init__(self, estimator, X, weight, seed, history, resume):
+        self.X, self.weight, self.seed = X, weight, seed
+        self.tol, self.patience = estimator.tol, estimator.n_iter_no_change
+        self.best_score, self.n_bad, self.is_best = -np.inf, 0, False
+        for score in history.get("validation_score", ()):
+            self._add(score)
+        self.best = {}
+        if resume:
+            now = {name: getattr(estimator, name) for name in _OF_ONE_EPOCH}
+            self.best = estimator.training_state_.get("best", now)
+
+    def measure(self, estimator, model):
+        """The weighted mean score of the held-out rows, noted."""
+        total = 0.0
+        with torch.inference_mode():
+            for piece in chunks(self.X, sum(model.W.shape)):
+                v = to_device(self.X[piece], model.W.device, _array(model.W[:1]).dtype)
+                scores = _array(estimator._held_out_scores(model, v))
+                total += scores.astype(np.float64) @ self.weight[piece]
+        score = float(total / self.weight.sum())
+        self._add(score)
+        return score
+
+    def _add(self, score):
+        self.n_bad = 0 if score > self.best_score + self.tol else self.n_bad + 1
+        self.is_best = score > self.best_score
+        self.best_score = max(score, self.best_score)
+
+    @property
+    def is_over(self):
+        return self.n_bad >= self.patience
+
+    def state(self):
+        """What an interrupted fit goes on from."""
+        return {"held_out": np.array(self.seed), "best": self.best}
+
+    def restore(self, attributes):
+        """The attributes of a finished fit: those of the best epoch, and the whole history."""
+        attributes = attributes | self.best
+        held_out = {"held_out": np.array(self.seed)}
+        return attributes | {"training_state_": attributes["training_state_"] | held_out}
+
+
+#: The fitted attributes that belong to the weights, and go back with them to the best epoch.
+_OF_ONE_EPOCH = ("components_", "intercept_visible_", "intercept_hidden_", "training_state_")
+
+
+def _append(history, row):
+    """Add an epoch to the history, whose columns stay equally long."""
+    n = len(history.get("epoch", ()))
+    for name in dict.fromkeys([*history, *row]):
+        history.setdefault(name, [np.nan] * n).append(row.get(name, np.nan))
 
 
 @contextmanager

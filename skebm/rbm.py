@@ -3,11 +3,13 @@
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch.nn.functional import logsigmoid
 
 from skebm._sklearn import StrOptions
 from skebm.base import BaseEBM
 from skebm.engine.units import Bernoulli, Gaussian, MeanBernoulli
+
+#: Softplus functions that scoring a piece of the held-out rows may cost.
+FLIPS = 2**24
 
 VISIBLE = {"bernoulli": Bernoulli, "mean": MeanBernoulli}
 
@@ -46,15 +48,34 @@ class BernoulliRBM(BaseEBM):
         which a grid search reaches as `gradient__n_steps`.
     optimizer : {"sgd", "adam"}, default="sgd"
         Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
+    learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
+        How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
+        zero over the epochs of one call of `fit`; "invscaling" divides it by the square root
+        of the epoch's number.
     momentum : float, default=0.0
         Momentum of "sgd".
+    momentum_ramp : int, default=0
+        Number of epochs during which momentum grows, in equal steps, to its value.
     weight_decay : float, default=0.0
         Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
     l1 : float, default=0.0
         Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    max_norm : float or None, default=None
+        Cap on the norm of each hidden unit's weights.
+    max_grad_norm : float or None, default=None
+        Cap on the norm of the gradient of a batch, over all parameters together.
     centered : bool, default=True
         Whether to follow the centred gradient, which learns better models, and the same ones
         when zeros and ones are exchanged in the data [3]_.
+    sparsity_target : float or None, default=None
+        Mean activation wanted of each hidden unit, between 0 and 1.
+    sparsity_cost : float, default=1.0
+        Weight of the penalty that pulls mean activations to the target: the cross-entropy
+        between the two.
+    temperature : float, default=1.0
+        T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
+        The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
+        act on E/T.
     visible : {"bernoulli", "mean"}, default="bernoulli"
         "mean" puts probabilities in the place of visible samples in every chain. That is an
         approximation: such a chain does not sample from the model.
@@ -63,8 +84,22 @@ class BernoulliRBM(BaseEBM):
         depend on the order of the rows in X; False takes them as they come.
     warm_start : bool, default=False
         Whether a second call of `fit` goes on from the first.
+    early_stopping : bool, default=False
+        Whether to hold rows back, stop when their score no longer rises, and keep the
+        parameters of the epoch with the best. The score is the
+        pseudo-log-likelihood: exact for few rows, else estimated from some features of each.
+    validation_fraction : float, default=0.1
+        Share of the rows that are held back.
+    n_iter_no_change : int, default=5
+        Training stops after as many epochs in a row that did not raise the best score by more
+        than `tol`.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
     device : str, default="auto"
         "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
+    precision : {"highest", "high", "medium"}, default="high"
+        Precision of the matrix products of training, in torch's words: "medium" rounds
+        factors to bfloat16.
     verbose : int, default=0
         1 prints a line an epoch.
     random_state : int, RandomState instance or None, default=None
@@ -141,14 +176,26 @@ class BernoulliRBM(BaseEBM):
         n_iter=10,
         gradient="pcd",
         optimizer="sgd",
+        learning_rate_schedule="constant",
         momentum=0.0,
+        momentum_ramp=0,
         weight_decay=0.0,
         l1=0.0,
+        max_norm=None,
+        max_grad_norm=None,
         centered=True,
+        sparsity_target=None,
+        sparsity_cost=1.0,
+        temperature=1.0,
         visible="bernoulli",
         shuffle=True,
         warm_start=False,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        tol=1e-4,
         device="auto",
+        precision="high",
         verbose=0,
         random_state=None,
     ):
@@ -158,14 +205,26 @@ class BernoulliRBM(BaseEBM):
         self.n_iter = n_iter
         self.gradient = gradient
         self.optimizer = optimizer
+        self.learning_rate_schedule = learning_rate_schedule
         self.momentum = momentum
+        self.momentum_ramp = momentum_ramp
         self.weight_decay = weight_decay
         self.l1 = l1
+        self.max_norm = max_norm
+        self.max_grad_norm = max_grad_norm
         self.centered = centered
+        self.sparsity_target = sparsity_target
+        self.sparsity_cost = sparsity_cost
+        self.temperature = temperature
         self.visible = visible
         self.shuffle = shuffle
         self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
         self.device = device
+        self.precision = precision
         self.verbose = verbose
         self.random_state = random_state
 
@@ -213,12 +272,19 @@ class BernoulliRBM(BaseEBM):
         return float(self.score_samples(X).mean())
 
     def _measure(self, model, v):
-        n, n_features = v.shape
-        drawn = np.random.default_rng(0).integers(n_features, size=(n, 1))
-        column = torch.as_tensor(drawn, device=v.device)  # (n, 1)
-        flipped = v.scatter(1, column, model.visible.flip(v).gather(1, column))
-        odds = model.free_energy(flipped) - model.free_energy(v)  # (n,)
-        return {"score": n_features * logsigmoid(odds).mean().item()} | super()._measure(model, v)
+        score = model.pseudo_log_likelihood(v, _columns(v, 1)).mean().item()
+        return {"score": score} | super()._measure(model, v)
+
+    def _held_out_scores(self, model, v):
+        n_columns = min(v.shape[1], 1 + FLIPS // (len(v) * len(model.c)))
+        columns = None if n_columns == v.shape[1] else _columns(v, n_columns)
+        return model.pseudo_log_likelihood(v, columns)
+
+
+def _columns(v, n_columns):
+    """Columns of each row, at random but the same in every call: (n, n_columns)."""
+    drawn = np.random.default_rng(0).integers(v.shape[1], size=(len(v), n_columns))
+    return torch.as_tensor(drawn, device=v.device)
 
 
 class GaussianRBM(BaseEBM):
@@ -253,22 +319,55 @@ class GaussianRBM(BaseEBM):
         which a grid search reaches as `gradient__n_steps`.
     optimizer : {"sgd", "adam"}, default="sgd"
         Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
+    learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
+        How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
+        zero over the epochs of one call of `fit`; "invscaling" divides it by the square root
+        of the epoch's number.
     momentum : float, default=0.0
         Momentum of "sgd".
+    momentum_ramp : int, default=0
+        Number of epochs during which momentum grows, in equal steps, to its value.
     weight_decay : float, default=0.0
         Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
     l1 : float, default=0.0
         Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    max_norm : float or None, default=None
+        Cap on the norm of each hidden unit's weights.
+    max_grad_norm : float or None, default=10.0
+        Cap on the norm of the gradient of a batch, over all parameters together.
     centered : bool, default=True
         Whether to follow the centred gradient, which learns better models, and the same ones
         when zeros and ones are exchanged in the data [3]_.
+    sparsity_target : float or None, default=None
+        Mean activation wanted of each hidden unit, between 0 and 1.
+    sparsity_cost : float, default=1.0
+        Weight of the penalty that pulls mean activations to the target: the cross-entropy
+        between the two.
+    temperature : float, default=1.0
+        T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
+        The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
+        act on E/T.
     shuffle : bool, default=True
         Whether to visit the rows in a new random order every epoch. The order does not
         depend on the order of the rows in X; False takes them as they come.
     warm_start : bool, default=False
         Whether a second call of `fit` goes on from the first.
+    early_stopping : bool, default=False
+        Whether to hold rows back, stop when their score no longer rises, and keep the
+        parameters of the epoch with the best. The score is minus
+        the mean squared reconstruction error.
+    validation_fraction : float, default=0.1
+        Share of the rows that are held back.
+    n_iter_no_change : int, default=5
+        Training stops after as many epochs in a row that did not raise the best score by more
+        than `tol`.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
     device : str, default="auto"
         "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
+    precision : {"highest", "high", "medium"}, default="high"
+        Precision of the matrix products of training, in torch's words: "medium" rounds
+        factors to bfloat16.
     verbose : int, default=0
         1 prints a line an epoch.
     random_state : int, RandomState instance or None, default=None
@@ -334,13 +433,25 @@ class GaussianRBM(BaseEBM):
         n_iter=10,
         gradient="pcd",
         optimizer="sgd",
+        learning_rate_schedule="constant",
         momentum=0.0,
+        momentum_ramp=0,
         weight_decay=0.0,
         l1=0.0,
+        max_norm=None,
+        max_grad_norm=10.0,
         centered=True,
+        sparsity_target=None,
+        sparsity_cost=1.0,
+        temperature=1.0,
         shuffle=True,
         warm_start=False,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        tol=1e-4,
         device="auto",
+        precision="high",
         verbose=0,
         random_state=None,
     ):
@@ -350,15 +461,27 @@ class GaussianRBM(BaseEBM):
         self.n_iter = n_iter
         self.gradient = gradient
         self.optimizer = optimizer
+        self.learning_rate_schedule = learning_rate_schedule
         self.momentum = momentum
+        self.momentum_ramp = momentum_ramp
         self.weight_decay = weight_decay
         self.l1 = l1
+        self.max_norm = max_norm
+        self.max_grad_norm = max_grad_norm
         self.centered = centered
+        self.sparsity_target = sparsity_target
+        self.sparsity_cost = sparsity_cost
+        self.temperature = temperature
         self.shuffle = shuffle
         self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
         self.device = device
+        self.precision = precision
         self.verbose = verbose
         self.random_state = random_state
 
     def _units(self, X):
-        return Gaussian(), Bernoulli()
+        return Gaussian(self.temperature), Bernoulli()

@@ -11,8 +11,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-from skebm.engine.models import RBM
-from skebm.engine.units import Bernoulli, Gaussian, MeanBernoulli
+from skebm.engine.gradients import Phases
+from skebm.engine.models import RBM, Joint
+from skebm.engine.noise import Noise
+from skebm.engine.units import Bernoulli, Gaussian, MeanBernoulli, Shifted
 
 settings.register_profile("skebm", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("skebm")
@@ -20,20 +22,26 @@ settings.load_profile("skebm")
 # A new kind of units is checked by adding its row: (constructor, quadrature points, weights).
 # Discrete units sum over their states; continuous ones integrate on a fine grid.
 _binary = (torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
+_shift = torch.tensor(0.25).double()
 _line = (0.01 * torch.arange(-3000, 3001).double(), torch.full((6001,), 0.01, dtype=torch.float64))
 UNITS = {
     "bernoulli": (Bernoulli, *_binary),
     "mean": (MeanBernoulli, *_binary),
     "gaussian": (Gaussian, *_line),
+    "gaussian of variance 2": (lambda: Gaussian(2.0), *_line),
+    "shifted bernoulli": (lambda: Shifted(Bernoulli(), _shift), _binary[0] - 0.25, _binary[1]),
+    "shifted gaussian": (lambda: Shifted(Gaussian(2.0), _shift), *_line),
 }
-SAMPLED_UNITS = ["bernoulli", "gaussian"]
+SAMPLED_UNITS = [name for name in UNITS if name != "mean"]
 
 # A new model is checked by adding its row: visible and hidden units.
 MODELS = {
     "bernoulli-bernoulli": (Bernoulli, Bernoulli),
     "gaussian-bernoulli": (Gaussian, Bernoulli),
     "bernoulli-gaussian": (Bernoulli, Gaussian),
+    "gaussian of variance 2-bernoulli": (lambda: Gaussian(2.0), Bernoulli),
 }
+BERNOULLI_HIDDEN = [name for name in MODELS if name.endswith("-bernoulli")]
 
 
 def make_model(name="bernoulli-bernoulli", n_visible=4, n_hidden=3, seed=0, scale=0.7, b0=True):
@@ -44,7 +52,7 @@ def make_model(name="bernoulli-bernoulli", n_visible=4, n_hidden=3, seed=0, scal
     def draw(*shape):
         return torch.from_numpy(rng.normal(0, scale, shape))
 
-    model = RBM(
+    return RBM(
         visible(),
         hidden(),
         draw(n_hidden, n_visible),
@@ -52,8 +60,6 @@ def make_model(name="bernoulli-bernoulli", n_visible=4, n_hidden=3, seed=0, scal
         draw(n_hidden),
         draw(n_visible) if b0 else None,
     )
-    model.zero_grad()
-    return model
 
 
 def states(n):
@@ -71,6 +77,25 @@ def log_z(model, beta=1.0) -> Tensor:
 def probabilities(model, beta=1.0) -> Tensor:
     """p(v) of every binary v."""
     return torch.softmax(-model.free_energy(states(len(model.b)), beta), 0)
+
+
+def mean_states(model, v, weight) -> Joint:
+    """Rows with their hidden units at the mean: what −∂F/∂θ is made of."""
+    return Joint(v.clone(), model.hidden.mean(model.hidden_field(v)), weight)
+
+
+def update(model, gradient, v, weight, state=None, noise=None) -> Phases:
+    """What one batch leaves in every `.grad`: ∂/∂θ Σ_i weight_i log p(v_i), or its estimate."""
+    phases = Phases(model, len(v), gradient.n_model(model, len(v)))
+    phases.data.v.copy_(v)
+    phases.set_weight(weight)
+    gradient(model, phases, {} if state is None else state, noise or Noise(0))
+    model.set_grad(phases)
+    return phases
+
+
+def flat_grad(model) -> Tensor:
+    return torch.cat([p.grad.reshape(-1) for p in model.parameters().values()])
 
 
 def some_rows(model, n=5, seed=1) -> Tensor:

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.callback.tests._utils import RecordingCallback, StopFitCallback
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -92,9 +92,9 @@ def test_a_gaussian_rbm_learns_the_means_of_a_mixture():
     rng = np.random.default_rng(0)
     centres = np.array([[-3.0, 0.0], [3.0, 2.0]])
     X = centres[rng.integers(2, size=1000)] + rng.normal(size=(1000, 2))
-    rbm = GaussianRBM(1, learning_rate=0.05, n_iter=20, random_state=0).fit(X)
+    rbm = GaussianRBM(1, gradient=Exact(), learning_rate=0.05, n_iter=20, random_state=0).fit(X)
     learned = rbm.intercept_visible_ + [[0.0], [1.0]] @ rbm.components_
-    assert np.abs(learned[learned[:, 0].argsort()] - centres).max() < 0.3
+    assert np.abs(learned[learned[:, 0].argsort()] - centres).max() < 0.2
     best = np.mean(
         np.logaddexp.reduce([-((X - c) ** 2).sum(1) / 2 - np.log(4 * np.pi) for c in centres])
     )
@@ -214,6 +214,125 @@ def test_training_goes_on_under_other_settings():
     assert rbm.h_samples_.shape == (7, 4)
 
 
+@pytest.mark.parametrize("target", [0.05, 0.4])
+def test_the_sparsity_target_is_met(target, digits):
+    X = digits[0]
+    rbm = BernoulliRBM(50, n_iter=20, sparsity_target=target, random_state=0).fit(X)
+    free = BernoulliRBM(50, n_iter=20, random_state=0).fit(X)
+    activation = rbm.transform(X).mean(0)
+    assert abs(activation.mean() - target) < 0.02
+    assert np.median(np.abs(activation - target)) < 0.02
+    assert np.median(np.abs(free.transform(X).mean(0) - target)) > 0.05
+
+
+def test_max_norm_caps_the_weights_of_each_hidden_unit():
+    norms = np.linalg.norm(weights(max_norm=0.7).components_, axis=1)
+    assert norms.max() < 0.7 + 1e-6
+    assert np.linalg.norm(weights().components_, axis=1).max() > 1
+
+
+def test_rates_follow_their_schedule():
+    def rates(n_epochs=4, **params):
+        rbm = BernoulliRBM(learning_rate=0.8, **params)
+        return [rbm._rates(epoch, 1, n_epochs) for epoch in range(1, n_epochs + 1)]
+
+    assert rates() == [(0.8, 0.0)] * 4
+    assert_allclose(rates(learning_rate_schedule="linear"), [[r, 0] for r in (0.8, 0.6, 0.4, 0.2)])
+    expected = [[0.8 / np.sqrt(epoch), 0] for epoch in range(1, 5)]
+    assert_allclose(rates(learning_rate_schedule="invscaling"), expected)
+    ramp = rates(momentum=0.9, momentum_ramp=2)
+    assert_allclose(ramp, [[0.8, m] for m in (0.3, 0.6, 0.9, 0.9)])
+
+
+@pytest.mark.parametrize("change", [{"learning_rate_schedule": "linear"}, {"momentum": 0.5}])
+def test_rates_reach_the_updates(change):
+    plain, changed = weights(n_iter=3), weights(n_iter=3, **change)
+    assert np.abs(plain.components_ - changed.components_).max() > 1e-4
+    one, first = weights(n_iter=1), weights(n_iter=1, **change)
+    assert_allclose(one.components_, first.components_)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_a_model_of_any_temperature_reproduces_the_data(temperature):
+    X = rows_with_mean(200)
+    settings = {"gradient": Exact(), "n_iter": 200, "learning_rate": 0.05, "random_state": 0}
+    rbm = BernoulliRBM(3, temperature=temperature, **settings).fit(X)
+    v = np.array(list(np.ndindex(2, 2, 2, 2)), dtype=float)
+    W, b, c = rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_
+    field = c + v @ W.T
+    free_energy = -v @ b - temperature * np.logaddexp(0, field / temperature).sum(1)
+    assert_allclose(rbm.free_energy(v), free_energy, rtol=1e-10)
+    assert_allclose(rbm.transform(v), 1 / (1 + np.exp(-field / temperature)), rtol=1e-10)
+    p = np.exp(-free_energy / temperature)
+    p /= p.sum()
+    assert_allclose(p @ v, X.mean(0), atol=0.01)
+    assert_allclose(rbm.sample(20_000, n_steps=50).mean(0), X.mean(0), atol=0.02)
+    H = rbm.transform(v)
+    expected = 1 / (1 + np.exp(-(b + H @ W) / temperature))
+    assert_allclose(rbm.inverse_transform(H), expected, rtol=1e-10)
+    plain = BernoulliRBM(3, **settings).fit(X)
+    assert_allclose(W, temperature * plain.components_, rtol=1e-6)
+
+
+def test_the_variance_of_a_gaussian_rbm_is_its_temperature():
+    X = np.random.default_rng(0).normal([5.0, -2.0], 2, size=(500, 2))
+    rbm = GaussianRBM(2, temperature=4.0, n_iter=20, random_state=0).fit(X)
+    drawn = rbm.sample(4000, n_steps=50)
+    assert_allclose(drawn.mean(0), X.mean(0), atol=0.3)
+    assert_allclose(drawn.std(0), 2, atol=0.3)
+    H = rbm.transform(X)
+    expected = rbm.intercept_visible_ + H @ rbm.components_
+    assert_allclose(rbm.inverse_transform(H), expected, rtol=1e-10)
+
+
+def test_early_stopping_stops_after_so_many_bad_epochs_and_keeps_the_best(digits):
+    X = digits[0][:300]
+    settings = {"n_iter": 200, "learning_rate": 0.3, "random_state": 0, "early_stopping": True}
+    rbm = BernoulliRBM(100, n_iter_no_change=4, tol=0.0, **settings).fit(X)
+    scores = rbm.history_["validation_score"]
+    assert 5 < rbm.n_iter_ == len(scores) < 200
+    assert scores.argmax() == len(scores) - 5  # four bad epochs after the best, no more
+    best = BernoulliRBM(100, n_iter_no_change=500, **settings)
+    best.set_params(n_iter=int(scores.argmax()) + 1).fit(X)
+    assert_array_equal(best.components_, rbm.components_)
+    assert_array_equal(best.h_samples_, rbm.h_samples_)
+    strict = BernoulliRBM(100, n_iter_no_change=4, tol=1e9, **settings).fit(X)
+    assert strict.n_iter_ == 5
+    assert rbm.partial_fit(X).n_iter_ == len(scores) + 1
+
+
+def test_held_out_rows_are_not_trained_on_and_weights_count_in_their_score():
+    X = rows_with_mean(60)
+    settings = {"n_iter": 1, "early_stopping": True, "validation_fraction": 0.5, "random_state": 0}
+    plain = BernoulliRBM(3, **settings).fit(X)
+    # The held-out rows are those whose weight changes nothing but the score.
+    seed = int(plain.training_state_["held_out"])
+    train, held_out = train_test_split(np.arange(60), test_size=0.5, random_state=seed)
+    weight = np.ones(60)
+    weight[held_out[:5]] = 7
+    weighted = BernoulliRBM(3, **settings).fit(X, sample_weight=weight)
+    assert_array_equal(weighted.components_, plain.components_)
+    scores = [fit.history_["validation_score"][-1] for fit in (plain, weighted)]
+    samples = plain.score_samples(X[held_out])
+    assert_allclose(scores[0], samples.mean())
+    assert_allclose(scores[1], np.average(samples, weights=weight[held_out]))
+    assert scores[0] != scores[1]
+    weight[train[:5]] = 7
+    other = BernoulliRBM(3, **settings).fit(X, sample_weight=weight)
+    assert np.abs(other.components_ - plain.components_).max() > 1e-4
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_every_precision_learns_and_evaluation_is_always_exact(precision, digits):
+    X = np.tile(digits[0], (1, 12)).astype(np.float32)
+    rbm = BernoulliRBM(128, batch_size=128, n_iter=3, precision=precision, random_state=0).fit(X)
+    W, c = rbm.components_.astype(np.float64), rbm.intercept_hidden_
+    assert_allclose(rbm.transform(X), 1 / (1 + np.exp(-(c + X @ W.T))), atol=1e-5)
+    start = BernoulliRBM(128, n_iter=0, random_state=0).fit(X)
+    assert rbm.history_["reconstruction_error"][-1] < 0.06
+    assert np.abs(W - start.components_).max() > 0.1
+
+
 # Warnings and errors
 
 
@@ -237,7 +356,7 @@ def test_one_warning_for_values_outside_the_unit_interval(low_high, container):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_divergence_is_an_error_that_names_the_epoch(dtype, digits):
     X = digits[0].astype(dtype)
-    rbm = GaussianRBM(20, learning_rate=1e6)
+    rbm = GaussianRBM(20, learning_rate=1e6, max_grad_norm=None)
     with pytest.raises(ValueError, match=r"diverged in epoch 1: .*learning_rate.*1000000"):
         rbm.fit(X)
     assert not hasattr(rbm, "components_")

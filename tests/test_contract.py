@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator, check_param_validation
 
 import skebm
-from skebm import CD, PCD, BernoulliRBM, Exact, GaussianRBM
+from skebm import CD, PCD, BernoulliRBM, Exact, GaussianRBM, ParallelTempering
 from skebm.base import BaseEBM
 
 ESTIMATORS = [
@@ -32,9 +32,12 @@ VARIANTS = [
     BernoulliRBM(gradient=PCD(n_steps=2, n_chains=7), momentum=0.5, weight_decay=1e-3, l1=1e-4),
     BernoulliRBM(n_components=4, gradient=Exact(), centered=False),
     BernoulliRBM(visible="mean"),
+    BernoulliRBM(gradient="pt", temperature=0.5, learning_rate_schedule="invscaling"),
+    BernoulliRBM(sparsity_target=0.1, max_norm=2.0, precision="medium"),
     GaussianRBM(),
     GaussianRBM(gradient=CD(n_steps=2), optimizer="adam"),
     GaussianRBM(n_components=4, gradient=Exact(), momentum=0.5),
+    GaussianRBM(temperature=2.0, learning_rate_schedule="linear"),
 ]
 every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=repr)
@@ -120,7 +123,17 @@ def test_bad_weights_are_refused(Estimator, bad, X):
 
 @every_estimator
 @pytest.mark.parametrize(
-    "change", [{}, {"momentum": 0.9}, {"optimizer": "adam"}, {"gradient": PCD(2, 7)}], ids=str
+    "change",
+    [
+        {},
+        {"momentum": 0.9, "momentum_ramp": 3},
+        {"optimizer": "adam"},
+        {"gradient": PCD(2, 7)},
+        {"gradient": ParallelTempering(4, n_chains=3)},
+        {"gradient": "cd", "centered": False},
+        {"learning_rate_schedule": "invscaling", "temperature": 0.7},
+    ],
+    ids=str,
 )
 def test_interrupted_and_resumed_is_uninterrupted(Estimator, change, X):
     whole = small(Estimator, n_iter=4, **change).fit(X)
@@ -338,6 +351,12 @@ def test_the_number_of_features_is_checked(Estimator, X):
         ({"gradient": Exact(), "n_components": 25}, "at most 20 units"),
         ({"optimizer": "rmsprop"}, "'optimizer' parameter of"),
         ({"momentum": 1.0}, "'momentum' parameter of"),
+        ({"gradient": ParallelTempering(n_levels=0)}, "'n_levels' parameter of ParallelTempering"),
+        ({"learning_rate_schedule": "cosine"}, "'learning_rate_schedule' parameter of"),
+        ({"sparsity_target": 1.5}, "'sparsity_target' parameter of"),
+        ({"temperature": 0.0}, "'temperature' parameter of"),
+        ({"precision": "low"}, "'precision' parameter of"),
+        ({"early_stopping": True, "validation_fraction": 0.999}, "validation|n_samples"),
         ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda'"),
         ({"device": "meta"}, "device must be 'auto', 'cpu', 'cuda'"),
         ({"device": "cuda:77"}, "device='cuda:77' is not present"),
@@ -443,6 +462,6 @@ def test_a_fit_on_cuda_is_used_on_the_cpu(Estimator, X):
 
 
 def test_gradient_objects_are_estimators_like_any_other():
-    for gradient in (CD(3), PCD(2, 5), Exact()):
+    for gradient in (CD(3), PCD(2, 5), Exact(), ParallelTempering(4)):
         assert isinstance(gradient, BaseEstimator)
         assert str(clone(gradient)) == str(gradient)

@@ -1,6 +1,5 @@
 """What must be true of every unit, model and gradient: exact, by enumeration, in float64."""
 
-import copy
 import math
 
 import numpy as np
@@ -10,20 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from skebm.engine.gradients import CD, PCD, Centered, Exact
+from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.engine.models import RBM, Dense
 from skebm.engine.noise import Noise
-from skebm.engine.sampling import run
+from skebm.engine.sampling import exchange, run
 from skebm.engine.units import Bernoulli
 from tests.conftest import (
+    BERNOULLI_HIDDEN,
     MODELS,
     SAMPLED_UNITS,
     UNITS,
+    flat_grad,
     log_z,
     make_model,
+    mean_states,
     probabilities,
     some_rows,
     states,
+    update,
 )
 
 BETAS = [0.0, 0.3, 1.0]
@@ -67,7 +70,7 @@ def test_samples_have_the_mean_and_variance_of_the_law(name, value):
 def test_samples_lie_in_the_support(value, seed):
     f = torch.full((50, 3), value, dtype=torch.float64)
     for unit, x, _ in UNITS.values():
-        low, high = unit.support
+        low, high = unit().support
         sample = unit().sample(f, Noise(seed))
         assert sample.shape == f.shape
         assert ((sample >= low) & (sample <= high)).all()
@@ -103,14 +106,12 @@ def test_states_are_all_of_them(n):
 # 2. Models
 
 
-@any_model
+@pytest.mark.parametrize("name", BERNOULLI_HIDDEN)
 @any_beta
 @given(seed=seeds, n_visible=sizes, n_hidden=sizes)
 def test_free_energy_is_minus_the_log_of_the_sum_over_hidden_states(
     name, beta, seed, n_visible, n_hidden
 ):
-    if MODELS[name][1] is not Bernoulli:
-        return
     model = make_model(name, n_visible, n_hidden, seed)
     v, h = some_rows(model), states(n_hidden)
     b = model.b0 + beta * (model.b - model.b0)
@@ -156,6 +157,21 @@ def _log_density(units, x, field):
     return (x * field).sum(-1) + units.log_base(x) - units.cumulant(field)
 
 
+@pytest.mark.parametrize("name", UNITS)
+def test_results_can_be_written_in_place_of_the_field(name):
+    unit, field = UNITS[name][0](), torch.linspace(-2, 2, 12).double().view(4, 3)
+    for function in (
+        lambda f, out: unit.mean(f, out),
+        lambda f, out: unit.sample(f, Noise(1), out),
+    ):
+        there, here = torch.empty_like(field), field.clone()
+        expected = function(field, None)
+        assert function(field, there) is there
+        assert function(here, here) is here
+        assert torch.equal(there, expected)
+        assert torch.equal(here, expected)
+
+
 @any_model
 @given(seed=seeds, n_visible=sizes, n_hidden=sizes)
 def test_gradient_in_closed_form_is_autograd_and_finite_differences(
@@ -164,33 +180,36 @@ def test_gradient_in_closed_form_is_autograd_and_finite_differences(
     model = make_model(name, n_visible, n_hidden, seed)
     v = some_rows(model, seed=seed)
     weight = torch.from_numpy(np.random.default_rng(seed).normal(size=len(v)))
-    field = model.add_grad(v, weight)
-    assert_close(field, model.hidden_field(v))
+    model.set_grad(mean_states(model, v, weight))
     ours = {key: p.grad.clone() for key, p in model.parameters().items()}
-    for p in model.parameters().values():
-        p.requires_grad_(True)
-    model.zero_grad()
-    (weight * model.free_energy(v)).sum().backward()
-    for key, p in model.parameters().items():
-        assert_close(ours[key], p.grad, **EXACT)
+    assert_close(torch.cat([g.reshape(-1) for g in ours.values()]), model.theta.grad)
+
+    def minus_free_energy():
+        return -(weight * model.free_energy(v)).sum()
+
+    parameters = [p.requires_grad_(True) for p in model.parameters().values()]
+    by_autograd = torch.autograd.grad(minus_free_energy(), parameters)
+    for mine, expected in zip(ours.values(), by_autograd):
+        assert_close(mine, expected, **EXACT)
     with torch.no_grad():
         for key, p in model.parameters().items():
             flat, epsilon = p.view(-1), 1e-5
             flat[0] += epsilon
-            up = (weight * model.free_energy(v)).sum()
+            up = minus_free_energy()
             flat[0] -= 2 * epsilon
-            down = (weight * model.free_energy(v)).sum()
+            down = minus_free_energy()
             flat[0] += epsilon
             numeric = (up - down) / (2 * epsilon)
             assert_close(numeric, ours[key].reshape(-1)[0], rtol=1e-5, atol=1e-7)
 
 
-def test_gradients_add_up():
-    model, v = make_model(), some_rows(make_model())
-    model.add_grad(v, torch.ones(5).double())
-    once = model.W.grad.clone()
-    model.add_grad(v, torch.ones(5).double())
-    assert_close(model.W.grad, 2 * once)
+def test_a_gradient_replaces_the_one_before():
+    model = make_model()
+    for _ in range(2):
+        model.set_grad(mean_states(model, some_rows(model), torch.ones(5).double()))
+    twice = flat_grad(model)
+    model.set_grad(mean_states(model, some_rows(model), torch.ones(5).double()))
+    assert_close(flat_grad(model), twice)
 
 
 @given(seed=seeds)
@@ -199,8 +218,8 @@ def test_the_coupling_is_adjoint(seed):
     W, v, h = (torch.randn(s, generator=rng).double() for s in [(3, 4), (5, 4), (5, 3)])
     coupling, zero = Dense(W), torch.zeros((), dtype=torch.float64)
     assert_close((h * coupling.up(v, zero)).sum(), (coupling.down(h, zero) * v).sum())
-    out = torch.zeros_like(W)
-    coupling.correlate_(out, h, v)
+    out = torch.full_like(W, torch.nan)
+    coupling.correlate_(out, h.T, v)
     assert_close((out * W).sum(), (h * coupling.up(v, zero)).sum())
 
 
@@ -276,28 +295,13 @@ def test_at_one_the_path_ends_at_the_model_whatever_the_reference(name):
 # 4. Gradients
 
 
-@any_model
-@given(seed=seeds)
-def test_derivative_of_log_z_is_minus_the_expected_gradient(name, seed):
-    model = make_model(name, seed=seed)
-    model.zero_grad()
-    one = torch.ones(1).double()
-    Exact().subtract_model(model, None, one, {}, Noise(0))
-    ours = [p.grad.clone() for p in model.parameters().values()]  # −⟨∂F/∂θ⟩ = ∂ log Z/∂θ
-    for p in model.parameters().values():
-        p.requires_grad_(True)
-    theirs = torch.autograd.grad(log_z(model), list(model.parameters().values()))
-    for mine, other in zip(ours, theirs):
-        assert_close(mine, other, **EXACT)
-
-
 def log_likelihood_grad(model, v, weight):
     parameters = [p.requires_grad_(True) for p in model.parameters().values()]
-    loss = (weight * (model.free_energy(v) + log_z(model))).sum()
-    grads = torch.autograd.grad(loss, parameters)
+    total = -(weight * (model.free_energy(v) + log_z(model))).sum()
+    grads = torch.autograd.grad(total, parameters)
     for p in parameters:
         p.requires_grad_(False)
-    return grads
+    return torch.cat([g.reshape(-1) for g in grads])
 
 
 @any_model
@@ -306,45 +310,49 @@ def test_exact_is_the_gradient_of_the_log_likelihood(name, seed, n):
     model = make_model(name, seed=seed)
     v = some_rows(model, n, seed)
     weight = torch.from_numpy(np.random.default_rng(seed).uniform(0, 2, n))
-    Exact()(model, v, weight, {}, Noise(0))
-    for p, expected in zip(model.parameters().values(), log_likelihood_grad(model, v, weight)):
-        assert_close(p.grad, expected, **EXACT)
-
-
-def expected_negatives(gradient, model, v, weight, n_repeats):
-    """Mean and standard error of the gradient over many draws of the noise."""
-    draws = []
-    state = gradient.start(model, v, Noise(99))
-    for seed in range(n_repeats):
-        model.zero_grad()
-        gradient(model, v, weight, copy.deepcopy(state), Noise(seed))
-        draws.append(torch.cat([p.grad.reshape(-1) for p in model.parameters().values()]))
-    draws = torch.stack(draws)
-    return draws.mean(0), draws.std(0) / math.sqrt(n_repeats)
+    expected = log_likelihood_grad(model, v, weight)
+    update(model, Exact(), v, weight)
+    assert_close(flat_grad(model), expected, **EXACT)
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
-@pytest.mark.parametrize("kind", ["cd", "pcd"])
-def test_the_gradient_is_unbiased_where_the_negatives_are_exact(kind, n_steps):
-    # The "data" are the model's own law for CD, whose exact gradient is then zero. For PCD
-    # the chains are exact draws, and the data anything.
+def test_cd_is_unbiased_where_the_data_are_those_of_the_model(n_steps):
+    # The exact gradient is then zero.
     model = make_model(n_visible=3, n_hidden=2, scale=1.0)
-    if kind == "cd":
-        v, weight = states(3), probabilities(model)
-        mean, error = expected_negatives(CD(n_steps), model, v, weight, 3000)
-        expected = torch.zeros_like(mean)
-    else:
-        v, weight = some_rows(model, 2), torch.tensor([0.2, 0.5]).double()
-        n_chains = 200_000
-        rng = np.random.default_rng(0)
-        drawn = rng.choice(8, size=n_chains, p=probabilities(model).numpy())
-        h = model.sample_hidden(states(3)[drawn], Noise(5))
-        model.zero_grad()
-        PCD(n_steps, n_chains)(model, v, weight, {"chains": h}, Noise(6))
-        mean = torch.cat([p.grad.reshape(-1) for p in model.parameters().values()])
-        error = torch.full_like(mean, 0.5 / math.sqrt(n_chains))
-        expected = torch.cat([g.reshape(-1) for g in log_likelihood_grad(model, v, weight)])
-    assert ((mean - expected).abs() < 4.5 * error).all()
+    v, weight = states(3), probabilities(model)
+    draws = []
+    for seed in range(3000):
+        update(model, CD(n_steps), v, weight, noise=Noise(seed))
+        draws.append(flat_grad(model))
+    mean, error = torch.stack(draws).mean(0), torch.stack(draws).std(0) / math.sqrt(3000)
+    assert (mean.abs() < 4.5 * error).all()
+
+
+def exact_draws(model, n, beta=1.0, seed=0):
+    """Rows from the law at beta, for a model of 3 binary visible units."""
+    p = probabilities(model, beta).numpy()
+    return states(3)[np.random.default_rng(seed).choice(8, size=n, p=p)]
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [PCD(1, 100_000), PCD(3, 100_000), ParallelTempering(4, 1, 100_000)],
+    ids=str,
+)
+def test_persistent_gradients_are_unbiased_where_the_chains_are_exact(gradient):
+    model, n_chains = make_model(n_visible=3, n_hidden=2, scale=1.0), 100_000
+    v, weight = some_rows(model, 2), torch.tensor([0.2, 0.5]).double()
+    expected = log_likelihood_grad(model, v, weight)
+    state = gradient.start(model, 2, Noise(3))
+    for k, beta in enumerate(state.get("beta", torch.ones(1))):
+        h = model.sample_hidden(exact_draws(model, n_chains, beta.item(), k), Noise(k), beta.item())
+        state["chains"][k * n_chains : (k + 1) * n_chains] = h
+    update(model, gradient, v, weight, state, Noise(6))
+    error = 0.5 * weight.sum() / math.sqrt(n_chains)
+    assert (flat_grad(model) - expected).abs().max() < 4.5 * error
+    # The chains have moved on, and are where they should be.
+    mean = torch.sigmoid(model.hidden_field(exact_draws(model, n_chains, seed=9))).mean(0)
+    assert (state["chains"][:n_chains].mean(0) - mean).abs().max() < 6 * 0.5 / math.sqrt(n_chains)
 
 
 @pytest.mark.parametrize("n_steps", [1, 4])
@@ -352,9 +360,9 @@ def test_cd_starts_at_the_data_and_makes_n_steps_sweeps(n_steps):
     model, n = make_model(n_visible=3, n_hidden=2, scale=1.5), 100_000
     v0 = states(3)[5]
     weight = torch.full((n,), 1 / n).double()
-    CD(n_steps)(model, v0.expand(n, 3), weight, {}, Noise(0))
+    update(model, CD(n_steps), v0.expand(n, 3), weight)
     after = torch.linalg.matrix_power(transition_matrix(model, 1.0), n_steps)[5]
-    expected = -(v0 - after @ states(3))  # ∂/∂b of −log-likelihood
+    expected = v0 - after @ states(3)  # ∂/∂b of the log-likelihood
     assert (model.b.grad - expected).abs().max() < 4.5 * 0.5 / math.sqrt(n)
 
 
@@ -364,7 +372,7 @@ def test_pcd_chains_go_on_from_where_they_were(n_steps):
     v = some_rows(model, 2)
     h0 = torch.tensor([1.0, 0.0]).double()
     state = {"chains": h0.repeat(n, 1)}
-    PCD(n_steps)(model, v, torch.ones(2).double() / 2, state, Noise(0))
+    update(model, PCD(n_steps, n), v, torch.ones(2).double() / 2, state)
     T = torch.linalg.matrix_power(transition_matrix(model, 1.0), n_steps - 1)
     v0 = _visible_given(model, h0) @ T
     expected = v0 @ torch.sigmoid(model.hidden_field(states(3)))
@@ -379,28 +387,131 @@ def _visible_given(model, h):
 @pytest.mark.parametrize(("n_chains", "expected"), [(None, 6), (17, 17)])
 def test_pcd_has_as_many_chains_as_asked_for(n_chains, expected):
     model = make_model()
-    state = PCD(n_chains=n_chains).start(model, some_rows(model, 6), Noise(0))
-    assert state["chains"].shape == (expected, 3)
+    gradient = PCD(n_chains=n_chains)
+    assert gradient.n_model(model, 6) == expected
+    assert gradient.start(model, 6, Noise(0))["chains"].shape == (expected, 3)
 
 
-@pytest.mark.parametrize("gradient", [CD(2), PCD(2, 7), Exact()])
-@given(seed=seeds)
-def test_centring_keeps_the_zeros_of_the_gradient_and_its_direction_up(gradient, seed):
-    # A centred gradient is a positive definite transform of the plain one.
-    model = make_model(seed=seed)
-    v, weight = some_rows(model, 6, seed), torch.full((6,), 1 / 6).double()
-    state = gradient.start(model, v, Noise(1))
-    gradient(model, v, weight, copy.deepcopy(state), Noise(seed))
-    plain = torch.cat([p.grad.reshape(-1) for p in model.parameters().values()])
-    model.zero_grad()
-    centered = Centered(gradient)
-    offsets = {k: t for k, t in centered.start(model, v, Noise(1)).items() if "offset" in k}
-    centered(model, v, weight, state | offsets, Noise(seed))
-    other = torch.cat([p.grad.reshape(-1) for p in model.parameters().values()])
-    assert plain @ other > 0
+def test_exchanges_leave_every_level_where_it_is_in_law():
+    # Levels at exact draws stay exact, also of pairs: exchanged states are independent again.
+    model, n, beta = make_model(n_visible=3, n_hidden=2, scale=1.5), 100_000, [1.0, 0.6, 0.3, 0.0]
+    v = torch.cat([exact_draws(model, n, b, k) for k, b in enumerate(beta)])
+    field = model.hidden_field(v)
+    order, accepted = exchange(model, v, field, torch.tensor(beta).double(), Noise(0))
+    assert sorted(order.tolist()) == list(range(4 * n))
+    assert ((accepted > 0.1) & (accepted < 0.999)).all()
+    after = v[order].view(4, n, 3)
+    code = torch.tensor([4.0, 2.0, 1.0]).double()
+    for k, b in enumerate(beta):
+        p = probabilities(model, b)
+        share = torch.bincount((after[k] @ code).long(), minlength=8) / n
+        assert ((share - p).abs() < 4.5 * (p / n).sqrt()).all()
+        other = after[(k + 1) % 4] - after[(k + 1) % 4].mean(0)
+        covariance = (after[k] - after[k].mean(0)).T @ other / n
+        assert covariance.abs().max() < 4.5 * 0.25 / math.sqrt(n)
+
+
+def test_exchanges_follow_the_metropolis_rule():
+    # Two levels, one pair of states, over and over: how often they change places.
+    model, n = make_model(n_visible=3, n_hidden=2, scale=2.0), 100_000
+    cold, hot = states(3)[2], states(3)[5]
+    v = torch.cat([cold.expand(n, 3), hot.expand(n, 3)])
+    beta = torch.tensor([1.0, 0.4]).double()
+    _, accepted = exchange(model, v, model.hidden_field(v), beta, Noise(0))
+    F = {
+        (b, i): model.free_energy(x[None], b) for b in (1.0, 0.4) for i, x in enumerate((cold, hot))
+    }
+    ratio = (F[1.0, 0] + F[0.4, 1] - F[1.0, 1] - F[0.4, 0]).exp().clamp(max=1)
+    assert 0.05 < ratio < 0.95
+    assert abs(accepted - ratio) < 4.5 * 0.5 / math.sqrt(n)
+
+
+def test_the_ladder_adapts_until_neighbours_exchange_equally_often():
+    model = make_model(n_visible=12, n_hidden=8, scale=1.2)
+    gradient = ParallelTempering(6, n_chains=100)
+    state = gradient.start(model, 1, Noise(0))
+    rates = []
+    for step in range(3000):
+        update(model, gradient, some_rows(model, 1), torch.ones(1).double(), state, Noise(step))
+        rates.append(state["swap_rate"].clone())
+    beta = state["beta"]
+    assert beta[0] == 1
+    assert beta[-1] == 0
+    assert (beta[:-1] > beta[1:]).all()
+    assert rates[-1].max() - rates[-1].min() < 0.07 < rates[200].max() - rates[200].min()
+    assert_close(gradient.report(state)["swap_rate"], rates[-1].mean())
+    assert_close(gradient.report(state)["swap_rate_min"], rates[-1].min())
+
+
+def test_one_level_of_tempering_is_pcd():
+    for n_steps in (1, 2):
+        grads = []
+        for gradient in (PCD(n_steps, 9), ParallelTempering(1, n_steps, 9)):
+            model = make_model()
+            state = gradient.start(model, 3, Noise(0))
+            update(model, gradient, some_rows(model, 3), torch.ones(3).double(), state, Noise(1))
+            grads.append(flat_grad(model))
+        assert_close(*grads)
+
+
+def test_tempered_chains_cross_where_plain_ones_are_stuck():
+    # Two modes far apart: all units on, or all off.
+    W = torch.full((4, 8), 3.0).double()
+    model = RBM(Bernoulli(), Bernoulli(), W, -W.sum(0) / 2, -W.sum(1) / 2, torch.zeros(8).double())
+    shares = []
+    for gradient in (PCD(1, 50), ParallelTempering(8, 1, 50)):
+        state = gradient.start(model, 1, Noise(0))
+        state["chains"].fill_(1.0)
+        for step in range(400):
+            update(model, gradient, some_rows(model, 1), torch.ones(1).double(), state, Noise(step))
+        shares.append(state["chains"][:50].mean().item())
+    assert shares[0] > 0.9
+    assert 0.25 < shares[1] < 0.75
 
 
 # 5. Symmetries
+
+
+def offsets(model, seed=5):
+    """Offsets of the visible and the hidden units, at random."""
+    rng = np.random.default_rng(seed)
+    return tuple(torch.from_numpy(rng.uniform(size=len(bias))) for bias in (model.b, model.c))
+
+
+@any_model
+@given(seed=seeds)
+def test_a_centred_model_is_the_same_law_in_other_coordinates(name, seed):
+    model = make_model(name, seed=seed)
+    mu, lam = offsets(model, seed)
+    v, before = some_rows(model, seed=seed), model.theta.clone()
+    h = model.sample_hidden(v, Noise(seed))
+    plain = model.hidden_field(v), model.visible_field(h), model.free_energy(v)
+    with model.centered(mu, lam):
+        assert_close(model.hidden_field(v - mu), plain[0], **EXACT)
+        assert_close(model.visible_field(h - lam), plain[1], **EXACT)
+        difference = model.free_energy(v - mu) - plain[2]  # a constant
+        assert_close(difference, difference[:1].expand_as(difference), **EXACT)
+        assert_close(model.sample_hidden(v - mu, Noise(seed)) + lam, h, **EXACT)
+    assert_close(model.theta, before, **EXACT)
+    assert_close(model.hidden_field(v), plain[0], **EXACT)
+
+
+@any_model
+@given(seed=seeds)
+def test_the_gradient_in_centred_coordinates_is_the_centred_gradient(name, seed):
+    # Melchior et al. (2016), equations 6 to 9, from the means over data and model.
+    model = make_model(name, seed=seed)
+    v, weight = some_rows(model, 6, seed), torch.full((6,), 1 / 6).double()
+    (mu, lam), gradient = offsets(model, seed), Exact()
+    phases = update(model, gradient, v, weight)
+    W_grad, b_grad, c_grad = (p.grad.clone() for p in model.parameters().values())
+    with model.centered(mu, lam):
+        phases = update(model, gradient, v - mu, weight)
+    assert_close(phases.weight.sum(), torch.zeros(()).double(), atol=1e-12, rtol=0)
+    centred = W_grad - torch.outer(lam, b_grad) - torch.outer(c_grad, mu)
+    assert_close(model.W.grad, centred, **EXACT)
+    assert_close(model.b.grad, b_grad, **EXACT)
+    assert_close(model.c.grad, c_grad, **EXACT)
 
 
 @given(seed=seeds, flipped=st.lists(st.booleans(), min_size=4, max_size=4))
@@ -408,6 +519,7 @@ def test_centred_updates_are_invariant_under_flips_of_visible_units(seed, flippe
     s = torch.tensor(flipped)
     model = make_model(seed=seed, b0=False)
     v, weight = some_rows(model, 6, seed), torch.full((6,), 1 / 6).double()
+    mu, lam = offsets(model, seed)
     mirror = RBM(
         Bernoulli(),
         Bernoulli(),
@@ -415,30 +527,17 @@ def test_centred_updates_are_invariant_under_flips_of_visible_units(seed, flippe
         torch.where(s, -model.b, model.b),
         model.c + (model.W * s).sum(1),
     )
-    mirror.zero_grad()
-    mirrored = torch.where(s, 1 - v, v)
     assert_close(probabilities(model).sort().values, probabilities(mirror).sort().values)
-    for m, rows in ((model, v), (mirror, mirrored)):
-        gradient = Centered(Exact(), rate=0.3)
-        gradient(m, rows, weight, gradient.start(m, rows, Noise(0)), Noise(0))
-    assert_close(torch.where(s, -mirror.W.grad, mirror.W.grad), model.W.grad, **EXACT)
-    assert_close(torch.where(s, -mirror.b.grad, mirror.b.grad), model.b.grad, **EXACT)
-    flow = (torch.where(s, -mirror.W.grad, mirror.W.grad) * s).sum(1)
-    assert_close(mirror.c.grad - flow, model.c.grad, **EXACT)
-
-
-def test_offsets_start_at_the_mean_field_and_follow_the_data_at_their_rate():
-    model = make_model(b0=False)
-    v, weight = some_rows(model, 6), torch.tensor([0.0, 0.1, 0.2, 0.3, 0.1, 0.1]).double()
-    gradient = Centered(PCD(), rate=0.25)
-    state = gradient.start(model, v, Noise(0))
-    mu, lam = state["visible_offset"].clone(), state["hidden_offset"].clone()
-    assert_close(mu, torch.sigmoid(model.b))
-    assert_close(lam, torch.sigmoid(model.c + model.W @ mu))
-    h = torch.sigmoid(model.hidden_field(v))
-    state = gradient(model, v, weight, state, Noise(0))
-    assert_close(state["visible_offset"], mu + 0.25 * weight @ (v - mu))
-    assert_close(state["hidden_offset"], lam + 0.25 * weight @ (h - lam))
+    for m, rows, origin in (
+        (model, v, mu),
+        (mirror, torch.where(s, 1 - v, v), torch.where(s, 1 - mu, mu)),
+    ):
+        with m.centered(origin, lam):
+            update(m, Exact(), rows - origin, weight)
+            m.theta.add_(m.theta.grad, alpha=0.3)
+    assert_close(torch.where(s, -mirror.W, mirror.W), model.W, **EXACT)
+    assert_close(torch.where(s, -mirror.b, mirror.b), model.b, **EXACT)
+    assert_close(mirror.c + (mirror.W * s).sum(1), model.c, **EXACT)
 
 
 @any_model
@@ -448,9 +547,8 @@ def test_zero_weight_is_a_row_removed_and_a_row_twice_is_weight_two(name, seed):
     v = some_rows(model, 3, seed)
 
     def grads(rows, weight):
-        model.zero_grad()
-        model.add_grad(rows, torch.tensor(weight).double())
-        return torch.cat([p.grad.reshape(-1) for p in model.parameters().values()])
+        model.set_grad(mean_states(model, rows, torch.tensor(weight).double()))
+        return flat_grad(model)
 
     assert_close(grads(v, [1.0, 0.0, 2.0]), grads(v[[0, 2, 2]], [1.0, 1.0, 1.0]), **EXACT)
 
@@ -470,6 +568,13 @@ def test_pseudo_likelihood_is_the_sum_of_the_log_conditionals(seed, n_visible, n
         total = torch.logsumexp(log_p.expand_as(same).masked_fill(~same, -math.inf), 1)
         expected += log_p - total
     assert_close(model.pseudo_log_likelihood(all_v), expected, **EXACT)
+    # From some of the units of each row: the same on average over which.
+    by_one = [
+        model.pseudo_log_likelihood(all_v, torch.full((len(all_v), 1), i)) for i in range(n_visible)
+    ]
+    assert_close(sum(by_one) / n_visible, expected, **EXACT)
+    twice = torch.zeros(len(all_v), 2, dtype=torch.long)
+    assert_close(model.pseudo_log_likelihood(all_v, twice), by_one[0], **EXACT)
 
 
 # 8. Special cases
@@ -492,6 +597,26 @@ def test_a_gaussian_rbm_is_its_mixture_of_gaussians(seed):
     assert_close(difference, difference[:1].expand_as(difference), **EXACT)
 
 
+@given(seed=seeds, variance=st.floats(0.1, 5))
+def test_the_variance_of_gaussian_units_is_a_scale(seed, variance):
+    model = make_model("gaussian-bernoulli", seed=seed)
+    spread = math.sqrt(variance)
+    scaled = RBM(
+        type(model.visible)(variance),
+        Bernoulli(),
+        model.W / spread,
+        model.b / spread,
+        model.c,
+    )
+    v = some_rows(model, seed=seed)
+    assert_close(scaled.hidden_field(v * spread), model.hidden_field(v), **EXACT)
+    difference = scaled.free_energy(v * spread) - model.free_energy(v)
+    assert_close(difference, torch.zeros_like(difference), **EXACT)
+    h = model.sample_hidden(v, Noise(0))
+    drawn = scaled.sample_visible(h, Noise(1)) / spread
+    assert_close(drawn, model.sample_visible(h, Noise(1)), **EXACT)
+
+
 @given(seed=seeds)
 def test_bernoulli_free_energy_as_the_textbooks_have_it(seed):
     model = make_model(seed=seed)
@@ -508,11 +633,11 @@ def test_bernoulli_free_energy_as_the_textbooks_have_it(seed):
 def test_chains_that_start_from_exact_draws_stay_there(name, n_steps):
     model, n = make_model(name, n_visible=3, n_hidden=3, scale=0.8), 50_000
     rng = np.random.default_rng(n_steps)
-    if name == "gaussian-bernoulli":
+    if name.startswith("gaussian"):
         h = states(3)
         p = torch.softmax(-model.hidden_free_energy(h), 0)
         picked = h[rng.choice(8, size=n, p=p.numpy())]
-        start = model.b + picked @ model.W + torch.from_numpy(rng.normal(size=(n, 3)))
+        start = model.sample_visible(picked, Noise(77))
     else:
         start = states(3)[rng.choice(8, size=n, p=probabilities(model).numpy())]
     end = run(model, start, Noise(n_steps), n_steps=n_steps)

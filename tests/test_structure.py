@@ -14,11 +14,13 @@ ENGINE = ["noise", "units", "models", "sampling", "gradients", "training"]
 ORDER = {
     **{f"skebm.engine.{name}": level for level, name in enumerate(ENGINE)},
     "skebm.engine.devices": 0,
+    "skebm.engine.products": 0,
     "skebm.engine.batches": 1,
     "skebm._sklearn": 0,
     "skebm.base": 10,
     "skebm.rbm": 11,
     "skebm.displays": 12,
+    "skebm.callbacks": 12,
     "skebm": 20,
 }
 

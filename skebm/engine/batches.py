@@ -5,7 +5,7 @@ how the rows were ordered. A row of integer weight k is k rows; other weights mu
 row's share of the gradient. The last batch is filled up with rows of weight zero.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,12 @@ from torch import Tensor
 from skebm.engine.noise import Noise
 
 #: How many numbers are worked on at a time where a pass over all rows is made in pieces.
-CHUNK = 2**22
+CHUNK = 2**20
+
+#: How many numbers are gathered at a time for training.
+BLOCK = 2**17
+#: How many rows stand for all of them where that is enough.
+PROBE = 1000
 
 _MOVED_AS_THEY_ARE = tuple(np.dtype(t) for t in ("float32", "float64", "uint8", "bool"))
 
@@ -30,6 +35,18 @@ def to_device(rows, device: torch.device, dtype: np.dtype) -> Tensor:
     return tensor.to(device, getattr(torch, dtype.name))  # (n, n_features)
 
 
+def resident(X, device: torch.device) -> Tensor | None:
+    """All rows as a tensor on the device, where they can be without a copy or fit there."""
+    if sparse.issparse(X) or X.dtype not in _MOVED_AS_THEY_ARE or not X.flags.writeable:
+        return None
+    if not (X.flags.c_contiguous or X.flags.f_contiguous):
+        return None
+    if device.type == "cuda" and X.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return None
+    X = X.view(np.uint8) if X.dtype == bool else X
+    return torch.from_numpy(X).to(device)  # (n_samples, n_features)
+
+
 def chunks(X, row_size: int) -> Iterator[slice]:
     """Slices that cut the rows of X into pieces of about CHUNK numbers, `row_size` a row."""
     size = max(1, CHUNK // max(1, row_size))
@@ -37,10 +54,12 @@ def chunks(X, row_size: int) -> Iterator[slice]:
 
 
 class Batches:
-    """The epochs of a fit: calling it with a Noise gives one epoch of (v, weight).
+    """The epochs of a fit: calling it with a Noise gives one epoch of (rows, weight).
 
     The weights of an epoch sum to its number of rows over the rows of a batch, so that every
-    row has the same share in the updates whatever batch it falls into.
+    row has the same share in the updates whatever batch it falls into. Rows come in the type
+    that they are stored in, and are valid until the next batch. They stay on the device where
+    they fit, and are else moved there some batches at a time.
 
     Parameters
     ----------
@@ -57,6 +76,8 @@ class Batches:
     ----------
     mean : Tensor of shape (n_features,)
         Weighted mean of the rows.
+    probe : Tensor of shape (PROBE, n_features)
+        A random choice of visits, the same in every epoch.
     """
 
     def __init__(self, X, sample_weight, *, batch_size, shuffle, device, dtype):
@@ -67,25 +88,61 @@ class Batches:
         if shuffle:
             order = np.argsort(key[visits], kind="stable")
             visits, weight = visits[order], weight[order]
-        self.visits, self.weight = visits, weight / min(batch_size, len(visits))
-        self.mean = torch.as_tensor(mean, device=device).to(getattr(torch, dtype.name))
+        self.equal = bool((weight == 1).all())
+        self.n = len(visits)
+        kind = getattr(torch, dtype.name)
+        self.visits = torch.as_tensor(visits, device=device)  # (n,)
+        self.weight = torch.as_tensor(weight / min(batch_size, self.n), device=device).to(kind)
+        self.mean = torch.as_tensor(mean, device=device).to(kind)
+        chosen = np.random.default_rng(0).choice(visits, size=PROBE)
+        self.probe = to_device(X[chosen], device, dtype)
+        self.resident = resident(X, device)
 
-    def take(self, index: np.ndarray) -> Tensor:
-        """The rows of X with these indices: (len(index), n_features)."""
-        return to_device(self.X[index], self.device, self.dtype)
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-self.n // self.batch_size)
 
     def __call__(self, noise: Noise) -> Iterator[tuple[Tensor, Tensor]]:
-        n, size = len(self.visits), self.batch_size
-        order = noise.permutation(n).cpu().numpy() if self.shuffle else np.arange(n)
-        n_batches = -(-n // size)
-        index = np.full(n_batches * size, self.visits[0])
+        n, size = self.n, self.batch_size
+        order = noise.permutation(n) if self.shuffle else torch.arange(n, device=self.device)
+        index = self.visits[:1].repeat(len(self) * size)
         index[:n] = self.visits[order]
-        padded = np.zeros(n_batches * size)
-        padded[:n] = self.weight[order]
-        weight = torch.as_tensor(padded, device=self.device).to(self.mean.dtype)
-        for first in range(0, n, size):
-            batch = slice(first, first + size)
-            yield self.take(index[batch]), weight[batch]
+        weight = self.weight.new_zeros(len(index))
+        weight[:n] = self.weight[order]
+        weights = weight.view(-1, size).unbind()
+        if self.equal and len(self) > 1:  # full batches share one tensor
+            weights = (weights[0],) * (len(self) - 1) + (weights[-1],)
+        n_block = size * max(1, BLOCK // (size * self.X.shape[1]))
+        pieces = index.split(n_block)
+        blocks = self._gather(pieces) if self.resident is not None else self._stream(pieces)
+        yield from zip((rows for block in blocks for rows in block.split(size)), weights)
+
+    def _gather(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Rows that are on the device, through one buffer."""
+        X = self.resident
+        assert X is not None
+        buffer = X.new_empty(len(pieces[0]), X.shape[1])
+        for piece in pieces:
+            yield torch.index_select(X, 0, piece, out=buffer[: len(piece)])
+
+    def _stream(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Rows that are not; for CUDA they pass two pinned buffers in turn."""
+        shape, kind = (len(pieces[0]), self.X.shape[1]), self.weight.dtype
+        on_cuda = self.device.type == "cuda"
+        buffers = [torch.empty(shape, dtype=kind, pin_memory=on_cuda) for _ in range(1 + on_cuda)]
+        copied = [torch.cuda.Event() for _ in buffers] if on_cuda else []
+        for i, piece in enumerate(pieces):
+            buffer = buffers[i % len(buffers)][: len(piece)]
+            if on_cuda:
+                copied[i % 2].synchronize()  # the copy from two blocks ago
+            rows = self.X[piece.cpu().numpy()]
+            if sparse.issparse(rows):
+                rows.astype(self.dtype, copy=False).toarray(out=buffer.numpy())
+            else:
+                np.copyto(buffer.numpy(), rows, casting="unsafe")
+            yield buffer.to(self.device, non_blocking=True)
+            if on_cuda:
+                copied[i % 2].record()
 
 
 def visits_of(sample_weight: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,8 @@
 """Where the arithmetic happens, and in which type."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -33,3 +35,18 @@ def float_type(dtype: np.dtype) -> np.dtype:
     """The type to compute in: float32 where it holds every value of `dtype`, else float64."""
     single = np.result_type(dtype, np.float32) == np.float32
     return np.dtype(np.float32 if single else np.float64)
+
+
+@contextmanager
+def precision(device: torch.device, precision: str) -> Iterator[None]:
+    """Let single-precision products on CUDA use TF32, unless "highest" is asked for."""
+    matmul = torch.backends.cuda.matmul
+    if device.type != "cuda" or precision == "highest":
+        yield
+        return
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before

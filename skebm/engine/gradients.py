@@ -1,10 +1,11 @@
 """Gradients of the log-likelihood, and what stands in for them.
 
-    −∂ log L/∂θ = ⟨∂F/∂θ⟩_data − ⟨∂F/∂θ⟩_model
+    ∂ log L/∂θ = ⟨−∂E/∂θ⟩_data − ⟨−∂E/∂θ⟩_model
 
-The data term is always exact. The members differ in the states v′ that stand for the model:
-k Gibbs sweeps from the data (CD), chains that live on from update to update (PCD), or every
-state there is (Exact).
+Both terms are averages over joint states (v, h). Those of the data are the rows of a batch,
+with hidden units at their means. The members differ in the states that stand for the model:
+k Gibbs sweeps from the data (CD), chains that live on from update to update (PCD), chains that
+exchange states with more random ones (ParallelTempering), or every state there is (Exact).
 
 A gradient object holds its settings only. What it remembers between updates, its state, is a
 dict of tensors that `start` makes and each call updates in place.
@@ -18,11 +19,30 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skebm._sklearn import Interval
-from skebm.engine.models import RBM, grad
+from skebm.engine.models import RBM, Joint, path
 from skebm.engine.noise import Noise
-from skebm.engine.sampling import run
+from skebm.engine.sampling import exchange, run
 
 State = dict[str, Tensor]
+
+
+class Phases(Joint):
+    """The joint states of an update: rows of data, then rows that stand for the model.
+
+    The model's rows have negative weights, which sum to minus the sum of the data's.
+    """
+
+    def __init__(self, model: RBM, n_data: int, n_model: int):
+        n = n_data + n_model
+        v, h = model.W.new_zeros(n, len(model.b)), model.W.new_zeros(n, len(model.c))
+        super().__init__(v, h, model.W.new_zeros(n))
+        self.data = Joint(v[:n_data], h[:n_data], self.weight[:n_data])
+        self.model = Joint(v[n_data:], h[n_data:], self.weight[n_data:])
+
+    def set_weight(self, weight: Tensor) -> None:
+        """Weigh the data, and the model's rows alike."""
+        self.data.weight.copy_(weight)
+        self.model.weight.copy_(-weight.sum() / len(self.model.weight))
 
 
 class Gradient(BaseEstimator, ABC):
@@ -30,21 +50,21 @@ class Gradient(BaseEstimator, ABC):
 
     _parameter_constraints: dict = {}
 
-    def start(self, model: RBM, v: Tensor, noise: Noise) -> State:
-        """The state before the first update, whose batch is `v`."""
+    @abstractmethod
+    def n_model(self, model: RBM, n_data: int) -> int:
+        """How many joint states stand for the model, beside a batch of `n_data` rows."""
+
+    def start(self, model: RBM, n_data: int, noise: Noise) -> State:
+        """The state before the first update."""
         return {}
 
-    def __call__(self, model: RBM, v: Tensor, weight: Tensor, state: State, noise: Noise) -> State:
-        """Add −∂/∂θ Σ_i weight_i log p(v_i), or its estimate, to every `.grad`."""
-        field = model.add_grad(v, weight)  # (n, n_hidden)
-        self.subtract_model(model, field, weight, state, noise)
-        return state
-
     @abstractmethod
-    def subtract_model(
-        self, model: RBM, field: Tensor, weight: Tensor, state: State, noise: Noise
-    ) -> None:
-        """Subtract Σ weight · ⟨∂F/∂θ⟩_model, given the hidden field of the data."""
+    def __call__(self, model: RBM, phases: Phases, state: State, noise: Noise) -> None:
+        """Complete the phases, of which `data.v` and the weights are given."""
+
+    def report(self, state: State) -> dict[str, Tensor]:
+        """Figures of the epoch for the history, one number each."""
+        return {}
 
 
 class CD(Gradient):
@@ -72,10 +92,17 @@ class CD(Gradient):
     def __init__(self, n_steps=1):
         self.n_steps = n_steps
 
-    def subtract_model(self, model, field, weight, state, noise):
-        v = model.sample_visible(model.hidden.sample(field, noise), noise)  # (n, n_visible)
-        v = run(model, v, noise, n_steps=self.n_steps - 1)
-        model.add_grad(v, -weight)
+    def n_model(self, model, n_data):
+        return n_data
+
+    def __call__(self, model, phases, state, noise):
+        v, h = phases.model.v, phases.model.h
+        model.hidden_field(phases.data.v, out=phases.data.h)
+        model.hidden.sample(phases.data.h, noise, out=h)
+        model.sample_visible(h, noise, out=v)
+        run(model, v, noise, n_steps=self.n_steps - 1, out=v)
+        model.hidden_field(v, out=h)
+        model.hidden.mean(phases.h, out=phases.h)
 
 
 class PCD(Gradient):
@@ -111,16 +138,107 @@ class PCD(Gradient):
         self.n_steps = n_steps
         self.n_chains = n_chains
 
-    def start(self, model, v, noise):
-        n_chains = len(v) if self.n_chains is None else self.n_chains
-        return {"chains": model.sample_hidden(model.start(n_chains, noise), noise)}
+    def n_model(self, model, n_data):
+        return n_data if self.n_chains is None else self.n_chains
 
-    def subtract_model(self, model, field, weight, state, noise):
-        chains = state["chains"]  # (n_chains, n_hidden)
-        v = run(model, model.sample_visible(chains, noise), noise, n_steps=self.n_steps - 1)
-        share = weight.sum() / len(chains)  # ()
-        field = model.add_grad(v, -share.expand(len(chains)))  # (n_chains, n_hidden)
-        chains.copy_(model.hidden.sample(field, noise))
+    def start(self, model, n_data, noise):
+        v = model.start(self.n_model(model, n_data), noise)  # (n_chains, n_visible)
+        return {"chains": model.sample_hidden(v, noise)}
+
+    def __call__(self, model, phases, state, noise):
+        chains, v, h = state["chains"], phases.model.v, phases.model.h
+        model.sample_visible(chains, noise, out=v)
+        run(model, v, noise, n_steps=self.n_steps - 1, out=v)
+        model.hidden_field(phases.v, out=phases.h)
+        model.hidden.sample(h, noise, out=chains)
+        model.hidden.mean(phases.h, out=phases.h)
+
+
+class ParallelTempering(Gradient):
+    """Persistent chains at several temperatures that exchange their states.
+
+    Level k samples from the model at beta_k, from the model itself (beta = 1) to one of
+    independent visible units (beta = 0), where chains move freely between modes. After each
+    sweep neighbouring levels exchange states with the Metropolis probability; every exchange
+    is an exact move of all levels together. The spacing of the levels adapts until all
+    neighbours exchange equally often.
+
+    Parameters
+    ----------
+    n_levels : int, default=10
+        Number of levels, from beta = 1 to beta = 0.
+    n_steps : int, default=1
+        Gibbs sweeps and exchanges for each update.
+    n_chains : int or None, default=None
+        Number of chains on each level; None means as many as a batch has rows.
+
+    Notes
+    -----
+    "swap_rate" in `history_` is the share of proposed exchanges that were accepted lately, on
+    average over levels; "swap_rate_min" that of the worst pair. One level is :class:`PCD`.
+
+    References
+    ----------
+    G. Desjardins, A. Courville, Y. Bengio, P. Vincent, O. Delalleau (2010). Tempered Markov
+    chain Monte Carlo for training of restricted Boltzmann machines. AISTATS.
+
+    Examples
+    --------
+    >>> from skebm import BernoulliRBM, ParallelTempering
+    >>> BernoulliRBM(gradient=ParallelTempering(n_levels=5, n_chains=20))
+    BernoulliRBM(gradient=ParallelTempering(n_chains=20, n_levels=5))
+    """
+
+    _parameter_constraints: dict = {
+        "n_levels": [Interval(Integral, 1, None, closed="left")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "n_chains": [Interval(Integral, 1, None, closed="left"), None],
+    }
+
+    def __init__(self, n_levels=10, n_steps=1, n_chains=None):
+        self.n_levels = n_levels
+        self.n_steps = n_steps
+        self.n_chains = n_chains
+
+    def n_model(self, model, n_data):
+        return n_data if self.n_chains is None else self.n_chains
+
+    def start(self, model, n_data, noise):
+        n_chains = self.n_model(model, n_data)
+        beta = torch.linspace(1, 0, max(2, self.n_levels)).to(model.W)[: self.n_levels]
+        v = model.start(self.n_levels * n_chains, noise)  # (n_levels · n_chains, n_visible)
+        return {
+            "chains": model.sample_hidden(v, noise, beta.repeat_interleave(n_chains)[:, None]),
+            "beta": beta,  # (n_levels,)
+            "swap_rate": torch.full_like(beta[1:], 0.5),  # (n_levels - 1,)
+        }
+
+    def __call__(self, model, phases, state, noise):
+        chains, n_chains = state["chains"], len(phases.model.v)
+        beta = state["beta"].repeat_interleave(n_chains)[:, None]  # (n_levels · n_chains, 1)
+        for _ in range(self.n_steps):
+            v = model.sample_visible(chains, noise, beta)  # (n_levels · n_chains, n_visible)
+            field = model.hidden_field(v)  # (n_levels · n_chains, n_hidden)
+            order, accepted = exchange(model, v, field, state["beta"], noise)
+            field = field[order]
+            model.hidden.sample(path(field, beta), noise, out=chains)
+            state["swap_rate"].lerp_(accepted, 0.01)
+        self.adapt_(state)
+        phases.model.v.copy_(v[order[:n_chains]])
+        phases.model.h.copy_(field[:n_chains])
+        model.hidden_field(phases.data.v, out=phases.data.h)
+        model.hidden.mean(phases.h, out=phases.h)
+
+    def adapt_(self, state: State) -> None:
+        """Widen the gaps across which states are exchanged more often than on average."""
+        if self.n_levels > 2:
+            beta, rate = state["beta"], state["swap_rate"]
+            gap = (beta[:-1] - beta[1:]) * (0.02 * (rate - rate.mean())).exp()  # (n_levels - 1,)
+            beta[1:-1] = 1 - (gap.cumsum(0) / gap.sum())[:-1]
+
+    def report(self, state):
+        rate = state["swap_rate"]
+        return {"swap_rate": rate.mean(), "swap_rate_min": rate.min()} if len(rate) else {}
 
 
 class Exact(Gradient):
@@ -136,9 +254,16 @@ class Exact(Gradient):
     BernoulliRBM(gradient=Exact(), n_components=10)
     """
 
-    def subtract_model(self, model, field, weight, state, noise):
+    def n_model(self, model, n_data):
+        return len(enumerate_states(model)[2])
+
+    def __call__(self, model, phases, state, noise):
         v, h, probability = enumerate_states(model)
-        model.add_joint_grad(v, h, -weight.sum() * probability)
+        phases.model.v.copy_(v)
+        phases.model.h.copy_(h)
+        phases.model.weight.copy_(probability).mul_(-phases.data.weight.sum())
+        model.hidden_field(phases.data.v, out=phases.data.h)
+        model.hidden.mean(phases.data.h, out=phases.data.h)
 
 
 def enumerate_states(model: RBM, max_units: int = 20) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,36 +287,3 @@ def enumerate_states(model: RBM, max_units: int = 20) -> tuple[Tensor, Tensor, T
         f"states; this model has {len(model.c)} hidden and {len(model.b)} visible units. "
         "Use gradient='pcd', or fewer components."
     )
-
-
-class Centered(Gradient):
-    """The gradient in centred coordinates, v − mu and h − lam, whatever estimates it.
-
-    With the offsets at the means of the data and of their features, an update does not change
-    when zeros and ones are exchanged in the data. The offsets start at the mean-field values
-    of the model and follow the batches at `rate`.
-
-    References
-    ----------
-    J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
-    Journal of Machine Learning Research 17.
-    """
-
-    def __init__(self, gradient, rate=0.01):
-        self.gradient = gradient
-        self.rate = rate
-
-    def start(self, model, v, noise):
-        mu = model.visible.mean(model.b[None])  # (1, n_visible)
-        lam = model.hidden.mean(model.hidden_field(mu))  # (1, n_hidden)
-        offsets = {"visible_offset": mu[0].clone(), "hidden_offset": lam[0].clone()}
-        return self.gradient.start(model, v, noise) | offsets
-
-    def subtract_model(self, model, field, weight, state, noise):
-        mu, lam = state["visible_offset"], state["hidden_offset"]
-        total = weight.sum()
-        # What the data term left in the gradients: −Σ_i weight_i v_i and −Σ_i weight_i h_i.
-        mu.sub_(grad(model.b) + total * mu, alpha=self.rate)
-        lam.sub_(grad(model.c) + total * lam, alpha=self.rate)
-        self.gradient.subtract_model(model, field, weight, state, noise)
-        model.center_grad_(mu, lam)

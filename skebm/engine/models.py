@@ -2,7 +2,7 @@
 
     −E(v, h)   = v·b + h·c + h·W v + log_base_v(v) + log_base_h(h)
     F(v)       = −[v·b + log_base_v(v) + cumulant_h(c + W v)]
-    −∂F/∂(W, b, c) = (mean_h(c + W v) vᵀ,  v,  mean_h(c + W v))
+    −∂E/∂(W, b, c) = (h vᵀ,  v,  h),      −∂F/∂θ = −∂E/∂θ at h = mean_h(c + W v)
     path(beta) : W → beta W,  c → beta c,  b → b0 + beta (b − b0)
     log Z(0)   = cumulant_v(b0) + cumulant_h(0)
 
@@ -11,52 +11,74 @@ a column, one value for each row.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from skebm.engine.noise import Noise
-from skebm.engine.units import Units
+from skebm.engine.products import product
+from skebm.engine.units import Shifted, Units
 
 Beta = float | Tensor
 
 
 def grad(parameter: Tensor) -> Tensor:
-    """The gradient of a parameter, once `zero_grad` has made it."""
+    """The gradient of a parameter."""
     assert parameter.grad is not None
     return parameter.grad
+
+
+def pack(*parameters: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """One vector with a gradient, and the parameters and their gradients as pieces of it."""
+    vector = torch.cat([p.reshape(-1) for p in parameters])
+    vector.grad = torch.zeros_like(vector)
+    sizes = [p.numel() for p in parameters]
+    pieces = [t.view_as(p) for t, p in zip(vector.split(sizes), parameters)]
+    for piece, gradient in zip(pieces, vector.grad.split(sizes)):
+        piece.grad = gradient.view_as(piece)
+    return vector, pieces
+
+
+class Joint:
+    """Weighted joint states (v, h), a row each."""
+
+    def __init__(self, v: Tensor, h: Tensor, weight: Tensor):
+        self.v, self.h, self.weight = v, h, weight  # (n, n_visible), (n, n_hidden), (n,)
+        # The transposed tensors, made once: training makes thousands of small updates a second.
+        self.v_t, self.h_t, self.column = v.T, h.T, weight[:, None]
+        self.ones = torch.ones_like(weight)  # (n,)
 
 
 class EnergyModel(ABC):
     """A density proportional to exp(−free_energy(v)), and a transition that keeps it."""
 
+    #: All parameters as one vector, so that an optimiser makes one call for all of them.
+    theta: Tensor
+
     @abstractmethod
     def parameters(self) -> dict[str, Tensor]:
         """What is learned, by name."""
 
-    def zero_grad(self) -> None:
-        """Make every `.grad` zero, allocating it the first time."""
-        for parameter in self.parameters().values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            parameter.grad.zero_()
-
     @abstractmethod
     def weights(self) -> list[Tensor]:
-        """The parameters that weight decay and l1 act on."""
+        """The parameters that weight decay, l1 and the cap on norms act on."""
 
     @abstractmethod
     def free_energy(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
         """F(v) of each row, in nats: (n,)."""
 
     @abstractmethod
-    def transition(self, v: Tensor, noise: Noise, beta: Beta = 1.0) -> Tensor:
+    def transition(
+        self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
+    ) -> Tensor:
         """One step of a Markov chain that leaves the density at `beta` invariant."""
 
     @abstractmethod
-    def add_grad(self, v: Tensor, weight: Tensor) -> Tensor:
-        """Add Σ_i weight_i ∂F(v_i)/∂θ to every `.grad`; return the hidden field at `v`."""
+    def set_grad(self, states: Joint) -> None:
+        """Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `h` is multiplied by `weight`."""
 
     @abstractmethod
     def start(self, n: int, noise: Noise) -> Tensor:
@@ -77,18 +99,19 @@ def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
 class Dense:
     """The coupling h·W v of every hidden with every visible unit."""
 
-    def __init__(self, weight: Tensor):
+    def __init__(self, weight: Tensor, precision: str = "highest"):
         self.weight = weight  # (n_hidden, n_visible)
+        self.precision = precision
 
-    def up(self, v: Tensor, bias: Tensor) -> Tensor:
-        return torch.addmm(bias, v, self.weight.T)  # (n, n_hidden)
+    def up(self, v: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
+        return product(v, self.weight.T, bias, self.precision, out)  # (n, n_hidden)
 
-    def down(self, h: Tensor, bias: Tensor) -> Tensor:
-        return torch.addmm(bias, h, self.weight)  # (n, n_visible)
+    def down(self, h: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
+        return product(h, self.weight, bias, self.precision, out)  # (n, n_visible)
 
-    def correlate_(self, out: Tensor, h: Tensor, v: Tensor) -> None:
-        """out ← out + Σ_i h_i v_iᵀ."""
-        out.addmm_(h.T, v)  # (n_hidden, n_visible)
+    def correlate_(self, out: Tensor, h_t: Tensor, v: Tensor) -> None:
+        """out ← Σ_i h_i v_iᵀ, for h_t (n_hidden, n)."""
+        product(h_t, v, None, self.precision, out)  # (n_hidden, n_visible)
 
 
 class RBM(EnergyModel):
@@ -102,13 +125,13 @@ class RBM(EnergyModel):
         b: Tensor,
         c: Tensor,
         b0: Tensor | None = None,
+        precision: str = "highest",
     ):
         self.visible, self.hidden = visible, hidden
-        self.W = W  # (n_hidden, n_visible)
-        self.b = b  # (n_visible,)
-        self.c = c  # (n_hidden,)
-        self.b0 = b if b0 is None else b0  # (n_visible,), the reference model's bias
-        self.coupling = Dense(W)
+        # W (n_hidden, n_visible), b (n_visible,) and c (n_hidden,)
+        self.theta, (self.W, self.b, self.c) = pack(W, b, c)
+        self.b0 = self.b if b0 is None else b0  # (n_visible,), the reference model's bias
+        self.coupling = Dense(self.W, precision)
 
     def parameters(self) -> dict[str, Tensor]:
         return {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}
@@ -116,16 +139,17 @@ class RBM(EnergyModel):
     def weights(self) -> list[Tensor]:
         return [self.W]
 
-    def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
-        return path(self.coupling.up(v, self.c), beta)  # (n, n_hidden)
+    def hidden_field(self, v: Tensor, beta: Beta = 1.0, out: Tensor | None = None) -> Tensor:
+        return path(self.coupling.up(v, self.c, out), beta)  # (n, n_hidden)
 
-    def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
-        return path(self.coupling.down(h, self.b), beta, self.b0)  # (n, n_visible)
+    def visible_field(self, h: Tensor, beta: Beta = 1.0, out: Tensor | None = None) -> Tensor:
+        return path(self.coupling.down(h, self.b, out), beta, self.b0)  # (n, n_visible)
 
-    def free_energy(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
+    def free_energy(self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None) -> Tensor:
+        """F(v) of each row, given the hidden field at beta = 1 where it is known: (n,)."""
+        field = self.hidden_field(v) if field is None else field  # (n, n_hidden)
         linear = (v * path(self.b, beta, self.b0)).sum(-1)  # (n,)
-        cumulant = self.hidden.cumulant(self.hidden_field(v, beta))  # (n,)
-        return -(linear + self.visible.log_base(v) + cumulant)
+        return -(linear + self.visible.log_base(v) + self.hidden.cumulant(path(field, beta)))
 
     def hidden_free_energy(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         """−log Σ_v exp(−E(v, h)): the free energy of the other layer, (n,)."""
@@ -133,32 +157,43 @@ class RBM(EnergyModel):
         cumulant = self.visible.cumulant(self.visible_field(h, beta))  # (n,)
         return -(linear + self.hidden.log_base(h) + cumulant)
 
-    def sample_hidden(self, v: Tensor, noise: Noise, beta: Beta = 1.0) -> Tensor:
-        return self.hidden.sample(self.hidden_field(v, beta), noise)  # (n, n_hidden)
+    def sample_hidden(
+        self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
+    ) -> Tensor:
+        return self.hidden.sample(self.hidden_field(v, beta, out), noise, out)  # (n, n_hidden)
 
-    def sample_visible(self, h: Tensor, noise: Noise, beta: Beta = 1.0) -> Tensor:
-        return self.visible.sample(self.visible_field(h, beta), noise)  # (n, n_visible)
+    def sample_visible(
+        self, h: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
+    ) -> Tensor:
+        return self.visible.sample(self.visible_field(h, beta, out), noise, out)  # (n, n_visible)
 
-    def transition(self, v: Tensor, noise: Noise, beta: Beta = 1.0) -> Tensor:
-        return self.sample_visible(self.sample_hidden(v, noise, beta), noise, beta)
+    def transition(
+        self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
+    ) -> Tensor:
+        return self.sample_visible(self.sample_hidden(v, noise, beta), noise, beta, out)
 
-    def add_grad(self, v: Tensor, weight: Tensor) -> Tensor:
-        field = self.hidden_field(v)  # (n, n_hidden)
-        self.add_joint_grad(v, self.hidden.mean(field), weight)
-        return field
+    def set_grad(self, states: Joint) -> None:
+        states.h.mul_(states.column)
+        self.coupling.correlate_(grad(self.W), states.h_t, states.v)
+        torch.mv(states.v_t, states.weight, out=grad(self.b))
+        torch.mv(states.h_t, states.ones, out=grad(self.c))
 
-    def add_joint_grad(self, v: Tensor, h: Tensor, weight: Tensor) -> None:
-        """Add Σ_i weight_i ∂E(v_i, h_i)/∂θ to every `.grad`."""
-        h = h * -weight[:, None]  # (n, n_hidden)
-        self.coupling.correlate_(grad(self.W), h, v)
-        grad(self.b).addmv_(v.T, weight, alpha=-1)
-        grad(self.c).add_(h.sum(0))
+    @contextmanager
+    def centered(self, mu: Tensor, lam: Tensor) -> Iterator[None]:
+        """Write the model in v − mu and h − lam: the same law, whose gradient is centred.
 
-    def center_grad_(self, mu: Tensor, lam: Tensor) -> None:
-        """Turn the gradient into that of the model whose coupling is (h − lam)·W (v − mu)."""
-        grad(self.W).addr_(lam, grad(self.b), alpha=-1).addr_(grad(self.c), mu, alpha=-1)
-        grad(self.b).addmv_(grad(self.W).T, lam, alpha=-1)
-        grad(self.c).addmv_(grad(self.W), mu, alpha=-1)
+        v·b + h·c + h·W v = (v−mu)·(b + lam W) + (h−lam)·(c + W mu) + (h−lam)·W (v−mu) + constant
+        """
+        plain = self.visible, self.hidden
+        self.visible, self.hidden = Shifted(self.visible, mu), Shifted(self.hidden, lam)
+        self.b.addmv_(self.W.T, lam)
+        self.c.addmv_(self.W, mu)
+        try:
+            yield
+        finally:
+            self.visible, self.hidden = plain
+            self.b.addmv_(self.W.T, lam, alpha=-1)
+            self.c.addmv_(self.W, mu, alpha=-1)
 
     def start(self, n: int, noise: Noise) -> Tensor:
         return self.visible.sample(self.b0.expand(n, -1), noise)  # (n, n_visible)
@@ -166,10 +201,17 @@ class RBM(EnergyModel):
     def log_partition_reference(self) -> Tensor:
         return self.visible.cumulant(self.b0) + self.hidden.cumulant(torch.zeros_like(self.c))
 
-    def pseudo_log_likelihood(self, v: Tensor) -> Tensor:
-        """Σ_i log p(v_i | the rest of v), for visible units of two states: (n,)."""
-        change = self.visible.flip(v) - v  # (n, n_visible)
+    def pseudo_log_likelihood(self, v: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Σ_i log p(v_i | the rest of v), for visible units of two states: (n,).
+
+        With `columns` (n, k), the sum is estimated from these k units of each row.
+        """
+        n_visible = v.shape[1]
+        change, b, W_t = self.visible.flip(v) - v, self.b, self.W.T  # (n, n_visible), …
+        if columns is not None:
+            change, b, W_t = change.gather(1, columns), b[columns], W_t[columns]
         field = self.hidden_field(v)  # (n, n_hidden)
-        flipped = field[:, None, :] + change[:, :, None] * self.W.T  # (n, n_visible, n_hidden)
-        gain = self.hidden.cumulant(flipped) - self.hidden.cumulant(field)[:, None]
-        return -softplus(gain + change * self.b).sum(-1)
+        flipped = field[:, None, :] + change[:, :, None] * W_t  # (n, k, n_hidden)
+        gain = self.hidden.cumulant(flipped) - self.hidden.cumulant(field)[:, None]  # (n, k)
+        share = n_visible / change.shape[1]
+        return -softplus(gain + change * b).sum(-1) * share

@@ -1,35 +1,67 @@
 """Training: the loop over batches, and the optimisers that it calls.
 
-θ ← θ − rate · step(∂/∂θ of −log-likelihood + ½ weight_decay ‖W‖² + l1 ‖W‖₁)
+θ ← θ + rate · step(∂/∂θ of log-likelihood − ½ weight_decay ‖W‖² − l1 ‖W‖₁ − sparsity penalty)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from skebm.engine.batches import Batches
-from skebm.engine.gradients import Gradient, State
+from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, grad
 from skebm.engine.noise import Noise
 
+#: How fast the offsets of centred units follow the data, an update.
+OFFSET_RATE = 0.01
+
 
 class SGD:
-    """velocity ← momentum · velocity + grad;  θ ← θ − rate · velocity, all in place."""
+    """velocity ← momentum · velocity + grad;  θ ← θ + rate · velocity, all in place."""
 
-    def __init__(self, parameters: Iterable[Tensor], learning_rate: float, momentum: float):
-        self.parameters = list(parameters)
-        self.learning_rate, self.momentum = learning_rate, momentum
-        self.state = {
-            p: {"momentum_buffer": torch.zeros_like(p)} if momentum else {} for p in self.parameters
-        }
+    def __init__(self, theta: Tensor, momentum: bool):
+        self.theta, self.grad = theta, grad(theta)
+        self.rate, self.momentum = theta.new_zeros(()), theta.new_zeros(())
+        self.state = {"velocity": torch.zeros_like(theta)} if momentum else {}
+
+    def set_rate(self, learning_rate: float, momentum: float) -> None:
+        self.rate.fill_(learning_rate)
+        self.momentum.fill_(momentum)
 
     def step(self) -> None:
-        for p in self.parameters:
-            step = grad(p)
-            if self.momentum:
-                step = self.state[p]["momentum_buffer"].mul_(self.momentum).add_(grad(p))
-            p.sub_(step, alpha=self.learning_rate)
+        step = self.grad
+        if self.state:
+            step = self.state["velocity"].mul_(self.momentum).add_(self.grad)
+        self.theta.addcmul_(step, self.rate)
+
+
+class Adam:
+    """torch.optim.Adam, ascending."""
+
+    def __init__(self, theta: Tensor):
+        capturable = theta.device.type == "cuda"
+        self.rate = theta.new_zeros(()) if capturable else 0.0
+        self.optimizer = torch.optim.Adam(
+            [theta], lr=self.rate, maximize=True, capturable=capturable, foreach=False
+        )
+        step = torch.zeros((), device=theta.device if capturable else "cpu")
+        self.state = {
+            "step": step,
+            "exp_avg": torch.zeros_like(theta),
+            "exp_avg_sq": torch.zeros_like(theta),
+        }
+        self.optimizer.state[theta] = self.state
+
+    def set_rate(self, learning_rate: float, momentum: float) -> None:
+        if isinstance(self.rate, Tensor):
+            self.rate.fill_(learning_rate)
+        else:
+            self.optimizer.param_groups[0]["lr"] = learning_rate
+
+    def step(self) -> None:
+        self.optimizer.step()
 
 
 class Trainer:
@@ -40,52 +72,136 @@ class Trainer:
         model: RBM,
         gradient: Gradient,
         *,
+        batch_size: int,
         optimizer: str = "sgd",
-        learning_rate: float = 0.1,
-        momentum: float = 0.0,
+        momentum: bool = False,
+        centered: bool = False,
         weight_decay: float = 0.0,
         l1: float = 0.0,
+        sparsity_target: float | None = None,
+        sparsity_cost: float = 1.0,
+        max_norm: float | None = None,
+        max_grad_norm: float | None = None,
     ):
-        self.model, self.gradient = model, gradient
+        self.model, self.gradient, self.centered = model, gradient, centered
         self.weight_decay, self.l1 = weight_decay, l1
+        self.sparsity_target, self.sparsity_cost = sparsity_target, sparsity_cost
+        self.max_norm, self.max_grad_norm = max_norm, max_grad_norm
         self.parameters = model.parameters()
-        self.optimizer: SGD | torch.optim.Adam
-        if optimizer == "adam":
-            self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate)
-        else:
-            self.optimizer = SGD(self.parameters.values(), learning_rate, momentum)
+        self.optimizer: SGD | Adam = (
+            Adam(model.theta) if optimizer == "adam" else SGD(model.theta, momentum)
+        )
+        self.phases = Phases(model, batch_size, gradient.n_model(model, batch_size))
         self.gradient_state: State | None = None
+        self.averages: State = {}
+        self.offsets: State = {}
+        self._graph: torch.cuda.CUDAGraph | None = None
 
     @torch.inference_mode()
-    def epoch(self, batches: Batches, noise: Noise) -> None:
+    def epoch(
+        self, batches: Batches, noise: Noise, learning_rate: float, momentum: float = 0.0
+    ) -> None:
         """Visit every row once."""
-        for v, weight in batches(noise):
+        self.optimizer.set_rate(learning_rate, momentum)
+        n_data = len(self.phases.data.v)
+        with self._coordinates(batches):
             if self.gradient_state is None:
-                self.gradient_state = self.gradient.start(self.model, v, noise)
-            self.model.zero_grad()
-            self.gradient_state = self.gradient(self.model, v, weight, self.gradient_state, noise)
-            self.add_penalty()
-            self.optimizer.step()
+                self.gradient_state = self.gradient.start(self.model, n_data, noise)
+            mu, data, known = self.offsets.get("visible_offset"), self.phases.data, None
+            for rows, weight in batches(noise):
+                if mu is None:
+                    data.v.copy_(rows)
+                else:
+                    torch.sub(rows, mu, out=data.v)
+                if weight is not known:
+                    self.phases.set_weight(weight)
+                    known = weight
+                self._update(noise)
 
-    def add_penalty(self) -> None:
-        for weight in self.model.weights():
+    def update(self, noise: Noise) -> None:
+        """One step along the gradient at the batch that `phases` hold."""
+        model, phases = self.model, self.phases
+        assert self.gradient_state is not None
+        self.gradient(model, phases, self.gradient_state, noise)
+        model.set_grad(phases)
+        for W in model.weights():
             if self.weight_decay:
-                grad(weight).add_(weight, alpha=self.weight_decay)
+                grad(W).add_(W, alpha=-self.weight_decay)
             if self.l1:
-                grad(weight).add_(weight.sign(), alpha=self.l1)
+                grad(W).add_(W.sign(), alpha=-self.l1)
+        if self.sparsity_target is not None:
+            self.add_sparsity(self.sparsity_target)
+        if self.max_grad_norm is not None:
+            gradient = grad(model.theta)
+            gradient.mul_((self.max_grad_norm / gradient.norm()).clamp(max=1))
+        self.optimizer.step()
+        if self.max_norm is not None:
+            for W in model.weights():
+                W.renorm_(2, 0, self.max_norm)
+
+    def add_sparsity(self, target: float) -> None:
+        """Pull each hidden unit's mean activation on the data towards the target.
+
+        The penalty is the cross-entropy between the two, whose derivative with respect to a
+        unit's field is activation − target. In centred coordinates it acts on biases alone.
+        """
+        data = self.phases.data  # its h is weighted by now
+        activation = data.h.sum(0)  # (n_hidden,)
+        if self.centered:
+            activation += data.weight.sum() * self.offsets["hidden_offset"]
+        missing = target * data.weight.sum() - activation  # (n_hidden,)
+        grad(self.model.c).add_(missing, alpha=self.sparsity_cost)
+
+    @contextmanager
+    def _coordinates(self, batches: Batches) -> Iterator[None]:
+        """Centred coordinates, where they are wanted, for model, offsets and chains."""
+        if not self.centered:
+            yield
+            return
+        model = self.model
+        activation = model.hidden.mean(model.hidden_field(batches.probe)).mean(0)  # (n_hidden,)
+        rate = 1 - (1 - OFFSET_RATE) ** len(batches) if self.averages else 1.0
+        for name, value in (("visible_offset", batches.mean), ("hidden_offset", activation)):
+            average = self.averages.setdefault(name, torch.zeros_like(value)).lerp_(value, rate)
+            # Multiples of 1/256: binary states minus these are exact in every precision.
+            offset = self.offsets.setdefault(name, torch.empty_like(value))
+            torch.mul(average, 256, out=offset).round_().div_(256)
+        mu, lam = self.offsets["visible_offset"], self.offsets["hidden_offset"]
+        chains = (self.gradient_state or {}).get("chains")
+        with model.centered(mu, lam):
+            if chains is not None:
+                chains.sub_(lam)
+            yield
+        assert self.gradient_state is not None
+        if "chains" in self.gradient_state:
+            self.gradient_state["chains"].add_(lam)
+
+    def _update(self, noise: Noise) -> None:
+        """The update; on CUDA as one graph from the second on."""
+        if self.phases.v.device.type != "cuda":
+            return self.update(noise)
+        if self._graph is not None:
+            return self._graph.replay()
+        self.update(noise)
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(noise.generator)
+        with torch.cuda.graph(self._graph):
+            self.update(noise)
+
+    def report(self) -> State:
+        """Figures of the gradient's own, for the history."""
+        return self.gradient.report(self.gradient_state or {})
 
     def state(self) -> State:
         """Everything that the next epoch depends on besides parameters and noise, by name."""
-        state = dict(self.gradient_state or {})
-        for name, p in self.parameters.items():
-            for key, value in self.optimizer.state[p].items():
-                state[f"{name}.{key}"] = value
-        return state
+        return {**(self.gradient_state or {}), **self.averages, **self.optimizer.state}
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
         state = dict(state)
-        for name, p in self.parameters.items():
-            for key in [key for key in state if key.startswith(f"{name}.")]:
-                self.optimizer.state[p][key.removeprefix(f"{name}.")] = state.pop(key)
+        for name, value in self.optimizer.state.items():
+            value.copy_(state.pop(name))
+        if self.centered:
+            names = ("visible_offset", "hidden_offset")
+            self.averages = {name: state.pop(name) for name in names}
         self.gradient_state = state

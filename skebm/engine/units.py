@@ -4,7 +4,8 @@
     cumulant(f)  = log Σ_x exp(x·f + log_base(x)),        mean(f) = cumulant′(f)
 
 A kind of units is these functions and nothing else: free energies, conditionals, gradients
-and partition functions follow from them (`skebm.engine.models`).
+and partition functions follow from them (`skebm.engine.models`). Where `out` is given, the
+result is written there; it may be `field` itself.
 """
 
 import math
@@ -24,11 +25,11 @@ class Units(ABC):
     support: tuple[float, float] = (-math.inf, math.inf)
 
     @abstractmethod
-    def mean(self, field: Tensor) -> Tensor:
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
         """E[x | field], of the shape of `field`."""
 
     @abstractmethod
-    def sample(self, field: Tensor, noise: Noise) -> Tensor:
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
         """One draw from p(x | field), of the shape of `field`."""
 
     @abstractmethod
@@ -57,11 +58,11 @@ class Bernoulli(Units):
 
     support = (0.0, 1.0)
 
-    def mean(self, field: Tensor) -> Tensor:
-        return torch.sigmoid(field)
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.sigmoid(field, out=out)
 
-    def sample(self, field: Tensor, noise: Noise) -> Tensor:
-        return (noise.uniform(field) < torch.sigmoid(field)).to(field.dtype)
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        return noise.bernoulli(torch.sigmoid(field, out=out), out=out)
 
     def cumulant(self, field: Tensor) -> Tensor:
         return softplus(field).sum(-1)
@@ -84,24 +85,62 @@ class MeanBernoulli(Bernoulli):
     is that of Bernoulli units.
     """
 
-    def sample(self, field: Tensor, noise: Noise) -> Tensor:
-        return self.mean(field)
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        return self.mean(field, out)
 
 
 class Gaussian(Units):
-    """x ∈ ℝ with unit variance:  log_base −x²/2, mean f, cumulant (f² + log 2π)/2."""
+    """x ∈ ℝ:  log_base −x²/2s, mean s f, cumulant (s f² + log 2πs)/2, where s is the variance."""
 
-    def mean(self, field: Tensor) -> Tensor:
-        return field
+    def __init__(self, variance: float = 1.0):
+        self.variance = variance
 
-    def sample(self, field: Tensor, noise: Noise) -> Tensor:
-        return field + noise.normal(field)
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mul(field, self.variance, out=out)
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        spread = math.sqrt(self.variance)
+        return torch.add(self.mean(field, out), noise.normal(field), alpha=spread, out=out)
 
     def cumulant(self, field: Tensor) -> Tensor:
-        return ((field.square() + math.log(2 * math.pi)) / 2).sum(-1)
+        constant = math.log(2 * math.pi * self.variance)
+        return ((self.variance * field.square() + constant) / 2).sum(-1)
 
     def log_base(self, x: Tensor) -> Tensor:
-        return -x.square().sum(-1) / 2
+        return -x.square().sum(-1) / (2 * self.variance)
 
     def natural(self, mean: Tensor) -> Tensor:
-        return mean.clone()
+        return mean / self.variance
+
+
+class Shifted(Units):
+    """x − offset, where x are other units: the same law, told from another origin.
+
+    With offsets near the means, the gradient of a model of shifted units is the *centred*
+    gradient of the model that it stands for.
+    """
+
+    def __init__(self, units: Units, offset: Tensor):
+        self.units, self.offset = units, offset
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.units.mean(field, out).sub_(self.offset)
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        return self.units.sample(field, noise, out).sub_(self.offset)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return self.units.cumulant(field) - (field * self.offset).sum(-1)
+
+    def log_base(self, x: Tensor) -> Tensor:
+        return self.units.log_base(x + self.offset)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return self.units.natural(mean + self.offset)
+
+    def states(self, n_units: int) -> Tensor | None:
+        states = self.units.states(n_units)
+        return None if states is None else states.to(self.offset) - self.offset
+
+    def flip(self, x: Tensor) -> Tensor:
+        return self.units.flip(x + self.offset) - self.offset

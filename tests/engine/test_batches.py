@@ -19,6 +19,11 @@ def make(X, weight=None, batch_size=4, shuffle=True):
     return Batches(X, weight, batch_size=batch_size, shuffle=shuffle, device=CPU, dtype=DOUBLE)
 
 
+def rows_of(epoch):
+    """The batches of an epoch, kept: each is valid only until the next."""
+    return [(v.double().clone(), w) for v, w in epoch]
+
+
 def numbered(n):
     """Rows that carry their own number."""
     return np.arange(n, dtype=float)[:, None] * [1.0, 10.0]
@@ -26,7 +31,7 @@ def numbered(n):
 
 @given(n=st.integers(1, 30), batch_size=st.integers(1, 12), shuffle=st.booleans())
 def test_every_row_once_an_epoch_in_batches_of_one_shape(n, batch_size, shuffle):
-    epoch = list(make(numbered(n), None, batch_size, shuffle)(Noise(0)))
+    epoch = rows_of(make(numbered(n), None, batch_size, shuffle)(Noise(0)))
     assert {(v.shape, w.shape) for v, w in epoch} == {((batch_size, 2), (batch_size,))}
     seen = torch.cat([v[w > 0, 0] for v, w in epoch])
     assert sorted(seen.tolist()) == list(range(n))
@@ -48,14 +53,14 @@ def test_shares_are_the_weights(n, seed):
 
 def test_integer_weights_count():
     seen = torch.cat(
-        [v[w > 0, 0] for v, w in make(numbered(3), np.array([2.0, 0.0, 3.0]))(Noise(0))]
+        [v[w > 0, 0] for v, w in rows_of(make(numbered(3), np.array([2.0, 0.0, 3.0]))(Noise(0)))]
     )
     assert sorted(seen.tolist()) == [0, 0, 2, 2, 2]
 
 
 def test_shuffling_takes_another_order_every_time_and_none_takes_the_rows_as_they_are():
     def order(batches, seed):
-        return torch.cat([v[w > 0, 0] for v, w in batches(Noise(seed))]).tolist()
+        return torch.cat([v[w > 0, 0] for v, w in rows_of(batches(Noise(seed)))]).tolist()
 
     shuffled = make(numbered(20))
     assert order(shuffled, 0) == order(shuffled, 0) != order(shuffled, 1)
@@ -74,7 +79,7 @@ def test_the_order_belongs_to_the_rows_and_not_to_the_file(seed):
 
 def test_all_containers_hold_the_same_rows():
     X = (np.random.default_rng(0).uniform(size=(30, 5)) < 0.3).astype(float)
-    reference = [v for v, _ in make(X)(Noise(0))]
+    reference = [v for v, _ in rows_of(make(X)(Noise(0)))]
     others = [
         sparse.csr_array(X),
         sparse.csr_matrix(X),
@@ -83,9 +88,11 @@ def test_all_containers_hold_the_same_rows():
         X.astype(">f8"),
         X.astype("float16"),
         X[::-1].copy()[::-1],
+        np.asfortranarray(X),
+        np.broadcast_to(X, X.shape),
     ]
     for other in others:
-        for v, expected in zip((v for v, _ in make(other)(Noise(0))), reference):
+        for v, expected in zip((v for v, _ in rows_of(make(other)(Noise(0)))), reference):
             assert_array_equal(v, expected)
 
 
@@ -110,3 +117,37 @@ def test_chunks_cut_everything_into_bounded_pieces(n, row_size):
         batches_module.CHUNK = before
     assert_array_equal(np.concatenate(pieces), np.arange(n))
     assert all(len(piece) == 1 or len(piece) * row_size <= 40 for piece in pieces)
+
+
+@pytest.mark.parametrize("block", [1, 30, 2**17])
+def test_blocks_do_not_change_the_batches(block, monkeypatch):
+    X = np.random.default_rng(0).uniform(size=(33, 5))
+    for source in (X, sparse.csr_array(X)):
+        reference = rows_of(make(source)(Noise(0)))
+        monkeypatch.setattr(batches_module, "BLOCK", block)
+        for (v, w), (expected, weight) in zip(rows_of(make(source)(Noise(0))), reference):
+            assert_array_equal(v, expected)
+            assert_array_equal(w, weight)
+        monkeypatch.undo()
+
+
+def test_the_probe_is_a_sample_of_the_visits():
+    weight = np.array([0.0, 3.0, 1.0])
+    probe = make(numbered(3), weight).probe
+    assert len(probe) == batches_module.PROBE
+    share = np.bincount(probe[:, 0].long(), minlength=3) / len(probe)
+    assert_allclose(share, weight / 4, atol=0.06)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, "readonly"], ids=str)
+def test_rows_on_cuda_are_those_of_the_cpu(kind):
+    X = np.random.default_rng(0).uniform(size=(1000, 7)).astype(np.float32)
+    rows = X.copy() if kind == "readonly" else kind(X)
+    if kind == "readonly":
+        rows.flags.writeable = False
+    settings = {"batch_size": 3, "shuffle": False, "dtype": np.dtype("float32")}
+    on_gpu = Batches(rows, None, device=torch.device("cuda"), **settings)
+    assert (on_gpu.resident is None) == (kind is not np.asarray)
+    seen = torch.cat([v.cpu()[w.cpu() > 0] for v, w in on_gpu(Noise(0, "cuda"))])
+    assert_array_equal(seen, X)

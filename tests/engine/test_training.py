@@ -6,99 +6,203 @@ import torch
 from torch.testing import assert_close
 
 from skebm.engine.batches import Batches
-from skebm.engine.gradients import CD, PCD, Centered, Exact
+from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
+from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
-from skebm.engine.training import SGD, Trainer
-from tests.conftest import make_model
+from skebm.engine.training import SGD, Adam, Trainer
+from tests.conftest import flat_grad, make_model, update
+
+CPU = torch.device("cpu")
 
 
-def some_batches(n=10, batch_size=4):
+def some_batches(n=10, batch_size=4, device=CPU):
     X = (np.random.default_rng(0).uniform(size=(n, 4)) < 0.5).astype(float)
-    device, dtype = torch.device("cpu"), np.dtype("float64")
+    dtype = np.dtype("float64")
     return Batches(X, None, batch_size=batch_size, shuffle=True, device=device, dtype=dtype)
+
+
+def train(model, gradient, batches, rate=0.1, seed=1, **settings):
+    trainer = Trainer(model, gradient, batch_size=batches.batch_size, **settings)
+    trainer.epoch(batches, Noise(seed), rate)
+    return trainer
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_sgd_is_that_of_torch(momentum):
     ours, theirs = torch.ones(3), torch.ones(3)
-    our_sgd = SGD([ours], 0.1, momentum)
-    their_sgd = torch.optim.SGD([theirs], lr=0.1, momentum=momentum)
+    ours.grad = torch.zeros(3)
+    our_sgd = SGD(ours, momentum > 0)
+    our_sgd.set_rate(0.1, momentum)
+    their_sgd = torch.optim.SGD([theirs], lr=0.1, momentum=momentum, maximize=True)
     for step in range(5):
-        ours.grad = torch.tensor([1.0, -2.0, step])
+        ours.grad.copy_(torch.tensor([1.0, -2.0, step]))
         theirs.grad = ours.grad.clone()
         our_sgd.step()
         their_sgd.step()
     assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_an_epoch_makes_one_update_a_batch_along_the_gradient(optimizer):
-    model, reference, batches = make_model(), make_model(), some_batches()
-    Trainer(model, Exact(), optimizer=optimizer, learning_rate=0.05).epoch(batches, Noise(1))
-    parameters = list(reference.parameters().values())
-    torch_optimizer = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer](
-        parameters, lr=0.05
-    )
+def test_adam_is_that_of_torch_with_the_rate_of_the_epoch():
+    ours, theirs = torch.ones(3), torch.ones(3)
+    ours.grad = torch.zeros(3)
+    adam, reference = Adam(ours), torch.optim.Adam([theirs], maximize=True)
+    for step in range(5):
+        rate = 0.1 / (step + 1)
+        ours.grad.copy_(torch.tensor([1.0, -2.0, step]))
+        theirs.grad = ours.grad.clone()
+        adam.set_rate(rate, 0.0)
+        reference.param_groups[0]["lr"] = rate
+        adam.step()
+        reference.step()
+    assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_an_epoch_makes_one_update_a_batch_along_the_gradient(centered):
+    model, reference, batches = make_model(b0=False), make_model(b0=False), some_batches()
+    trainer = train(model, Exact(), batches, rate=0.05, centered=centered)
+    zero = [torch.zeros_like(bias) for bias in (reference.b, reference.c)]
+    mu, lam = (trainer.offsets[k] for k in sorted(trainer.offsets)[::-1]) if centered else zero
     n_updates = 0
-    for v, weight in batches(Noise(1)):
-        reference.zero_grad()
-        Exact()(reference, v, weight, {}, Noise(0))
-        torch_optimizer.step()
-        n_updates += 1
+    with reference.centered(mu, lam):
+        for v, weight in batches(Noise(1)):
+            update(reference, Exact(), v - mu, weight)
+            reference.theta.add_(flat_grad(reference), alpha=0.05)
+            n_updates += 1
     assert n_updates == 3
-    for ours, theirs in zip(model.parameters().values(), parameters):
-        assert_close(ours, theirs)
+    assert_close(model.theta, reference.theta)
+
+
+def test_offsets_are_the_means_of_the_data_and_then_follow_them():
+    model, batches, others = make_model(), some_batches(40), some_batches(7)
+    before = model.hidden.mean(model.hidden_field(batches.probe)).mean(0)
+    trainer = train(model, Exact(), batches, centered=True)
+    assert_close(trainer.averages["visible_offset"], batches.mean)
+    assert_close(trainer.averages["hidden_offset"], before)
+    for name, average in trainer.averages.items():
+        offset = trainer.offsets[name]
+        assert ((offset - average).abs() <= 1 / 512).all()
+        assert torch.equal(offset.bfloat16().double(), offset)
+        assert torch.equal((1 - offset).bfloat16().double(), 1 - offset)
+    now = model.hidden.mean(model.hidden_field(others.probe)).mean(0)
+    trainer.epoch(others, Noise(2), 0.1)  # two batches: a rate of 1 − 0.99²
+    expected = batches.mean + (1 - 0.99**2) * (others.mean - batches.mean)
+    assert_close(trainer.averages["visible_offset"], expected)
+    assert_close(trainer.averages["hidden_offset"], before + (1 - 0.99**2) * (now - before))
+
+
+@pytest.mark.parametrize("gradient", [PCD(2, 7), ParallelTempering(3, n_chains=5)], ids=str)
+def test_chains_are_states_of_the_units_between_epochs(gradient):
+    trainer = train(make_model(), gradient, some_batches(), centered=True)
+    assert set(trainer.gradient_state["chains"].unique().tolist()) == {0.0, 1.0}
 
 
 def test_penalties_are_added_to_the_gradient_of_the_weights_alone():
     plain, penalised = make_model(), make_model()
-    Trainer(plain, Exact(), learning_rate=0.1).epoch(some_batches(4), Noise(1))
-    trainer = Trainer(penalised, Exact(), learning_rate=0.1, weight_decay=0.5, l1=0.2)
     W = penalised.W.clone()
-    trainer.epoch(some_batches(4), Noise(1))
+    train(plain, Exact(), some_batches(4))
+    train(penalised, Exact(), some_batches(4), weight_decay=0.5, l1=0.2)
     assert_close(penalised.W, plain.W - 0.1 * (0.5 * W + 0.2 * W.sign()))
     assert_close(penalised.b, plain.b)
     assert_close(penalised.c, plain.c)
 
 
-@pytest.mark.parametrize("optimizer", [{"momentum": 0.9}, {"optimizer": "adam"}], ids=str)
-@pytest.mark.parametrize("gradient", [CD(), PCD(2, 3), Centered(PCD())], ids=str)
-def test_state_is_all_that_the_next_epoch_needs(optimizer, gradient):
+@pytest.mark.parametrize("centered", [False, True])
+def test_sparsity_pulls_biases_by_what_activations_lack(centered):
+    plain, sparse, batches = make_model(), make_model(), some_batches(4)
+    with torch.inference_mode():
+        rows, weight = next(iter(batches(Noise(1))))
+        activation = weight @ sparse.hidden.mean(sparse.hidden_field(rows))
+    train(plain, Exact(), batches, centered=centered)
+    train(sparse, Exact(), batches, centered=centered, sparsity_target=0.1, sparsity_cost=0.7)
+    assert_close(sparse.c - plain.c, 0.1 * 0.7 * (0.1 - activation))
+    assert_close(sparse.W, plain.W)
+
+
+def test_norms_of_weights_and_gradients_are_capped():
+    model = make_model(scale=2.0)
+    train(model, Exact(), some_batches(), max_norm=0.8)
+    norms = model.W.norm(dim=1)
+    assert (norms <= 0.8 + 1e-6).all()
+    assert norms.max() > 0.79
+    for cap in (0.05, 1e3):
+        plain, capped = make_model(), make_model()
+        before = plain.theta.clone()
+        train(plain, Exact(), some_batches(4))
+        train(capped, Exact(), some_batches(4), max_grad_norm=cap)
+        step, expected = capped.theta - before, plain.theta - before
+        assert 0.05 < (expected / 0.1).norm() < 1e3
+        assert_close(step, expected * min(1, cap / (expected / 0.1).norm()))
+
+
+@pytest.mark.parametrize("optimizer", [{"momentum": True}, {"optimizer": "adam"}], ids=str)
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("gradient", [CD(), PCD(2, 3), ParallelTempering(3, n_chains=2)], ids=str)
+def test_state_is_all_that_the_next_epoch_needs(optimizer, centered, gradient):
     def new():
-        model = make_model()
-        return Trainer(model, gradient, learning_rate=0.05, **optimizer)
+        return Trainer(make_model(), gradient, batch_size=4, centered=centered, **optimizer)
 
     whole, first, second = new(), new(), new()
-    whole.epoch(some_batches(), Noise(1))
-    whole.epoch(some_batches(), Noise(2))
-    first.epoch(some_batches(), Noise(1))
-    for ours, theirs in zip(second.parameters.values(), first.parameters.values()):
-        ours.copy_(theirs)
+    whole.epoch(some_batches(), Noise(1), 0.05, 0.9)
+    whole.epoch(some_batches(), Noise(2), 0.05, 0.9)
+    first.epoch(some_batches(), Noise(1), 0.05, 0.9)
+    second.model.theta.copy_(first.model.theta)
     second.load_state({name: t.clone() for name, t in first.state().items()})
-    second.epoch(some_batches(), Noise(2))
-    for ours, theirs in zip(second.parameters.values(), whole.parameters.values()):
-        assert torch.equal(ours, theirs)
+    second.epoch(some_batches(), Noise(2), 0.05, 0.9)
+    assert torch.equal(second.model.theta, whole.model.theta)
     for name, t in whole.state().items():
         assert torch.equal(t, second.state()[name]), name
 
 
+def cuda_model(n_visible=4):
+    model = make_model(n_visible=n_visible)
+    tensors = [getattr(model, name).cuda() for name in ("W", "b", "c", "b0")]
+    return RBM(model.visible, model.hidden, *tensors)
+
+
 @pytest.mark.gpu
-def test_an_epoch_on_cuda_follows_the_cpu():
-    X = (np.random.default_rng(0).uniform(size=(50, 4)) < 0.5).astype(float)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("centered", [False, True])
+def test_an_epoch_on_cuda_follows_the_cpu(optimizer, centered):
     results = []
-    for device in ("cpu", "cuda"):
-        model = make_model()
-        tensors = [getattr(model, name).to(device) for name in ("W", "b", "c", "b0")]
-        moved = type(model)(model.visible, model.hidden, *tensors)
-        batches = Batches(
-            X,
-            None,
-            batch_size=4,
-            shuffle=False,
-            device=torch.device(device),
-            dtype=np.dtype("float64"),
-        )
-        Trainer(moved, Centered(Exact()), learning_rate=0.1).epoch(batches, Noise(0, device))
-        results.append([p.cpu() for p in moved.parameters().values()])
-    for ours, theirs in zip(*results):
-        assert_close(ours, theirs)
+    for device, model in ((CPU, make_model()), (torch.device("cuda"), cuda_model())):
+        batches = some_batches(50, device=device)
+        batches.shuffle = False
+        trainer = Trainer(model, Exact(), batch_size=4, optimizer=optimizer, centered=centered)
+        for seed, rate in ((0, 0.1), (1, 0.05)):
+            trainer.epoch(batches, Noise(seed, device), rate)
+        results.append(model.theta.cpu())
+    assert_close(*results)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("gradient", [CD(2), PCD(2, 5), ParallelTempering(3)], ids=str)
+def test_a_graph_replays_what_the_updates_would_have_been(gradient):
+    device = torch.device("cuda")
+    results = []
+    for eager in (False, True):
+        model = cuda_model()
+        trainer = Trainer(model, gradient, batch_size=4, centered=True)
+        if eager:
+            trainer._update = trainer.update
+        noise = Noise(0, device)
+        for seed in (1, 2):
+            noise.restart(seed)
+            trainer.epoch(some_batches(50, device=device), noise, 0.1)
+        assert (trainer._graph is None) == eager
+        results.append(model.theta)
+    assert_close(*results)
+
+
+@pytest.mark.gpu
+def test_an_epoch_does_not_wait_for_the_device():
+    device = torch.device("cuda")
+    batches, noise = some_batches(50, device=device), Noise(0, device)
+    trainer = Trainer(cuda_model(), PCD(), batch_size=4, centered=True)
+    trainer.epoch(batches, noise, 0.1)  # which makes the graph
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.epoch(batches, noise, 0.1)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
