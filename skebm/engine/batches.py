@@ -47,9 +47,9 @@ def resident(X, device: torch.device) -> Tensor | None:
     return torch.from_numpy(X).to(device)  # (n_samples, n_features)
 
 
-def chunks(X, row_size: int) -> Iterator[slice]:
+def chunks(X, row_size: int, numbers: int | None = None) -> Iterator[slice]:
     """Slices that cut the rows of X into pieces of about CHUNK numbers, `row_size` a row."""
-    size = max(1, CHUNK // max(1, row_size))
+    size = max(1, (numbers or CHUNK) // max(1, row_size))
     return (slice(first, first + size) for first in range(0, X.shape[0], size))
 
 
@@ -167,7 +167,7 @@ def summarise(X, visits: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np
     share = np.bincount(visits, weight, minlength=n) / weight.sum()  # (n,)
     direction = np.random.default_rng(0).standard_normal(n_features)
     mean, key = np.zeros(n_features), np.empty(n)
-    for piece in chunks(X, n_features):
+    for piece in chunks(X, n_features, 2**16):  # pieces that stay in the cache
         rows = X[piece].astype(np.float64)
         mean += share[piece] @ rows
         key[piece] = rows @ direction
