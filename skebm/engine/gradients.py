@@ -97,12 +97,12 @@ class CD(Gradient):
 
     def __call__(self, model, phases, state, noise):
         v, h = phases.model.v, phases.model.h
-        model.hidden_field(phases.data.v, out=phases.data.h)
-        model.hidden.sample(phases.data.h, noise, out=h)
+        field = model.hidden_field(phases.data.v)  # (n_data, n_hidden)
+        model.hidden.sample(field, noise, out=h)
+        model.hidden.mean(field, out=phases.data.h)
         model.sample_visible(h, noise, out=v)
         run(model, v, noise, n_steps=self.n_steps - 1, out=v)
-        model.hidden_field(v, out=h)
-        model.hidden.mean(phases.h, out=phases.h)
+        model.hidden.mean(model.hidden_field(v), out=h)
 
 
 class PCD(Gradient):
@@ -146,12 +146,12 @@ class PCD(Gradient):
         return {"chains": model.sample_hidden(v, noise)}
 
     def __call__(self, model, phases, state, noise):
-        chains, v, h = state["chains"], phases.model.v, phases.model.h
+        chains, v = state["chains"], phases.model.v
         model.sample_visible(chains, noise, out=v)
         run(model, v, noise, n_steps=self.n_steps - 1, out=v)
-        model.hidden_field(phases.v, out=phases.h)
-        model.hidden.sample(h, noise, out=chains)
-        model.hidden.mean(phases.h, out=phases.h)
+        field = model.hidden_field(phases.v)  # (n_data + n_chains, n_hidden)
+        model.hidden.sample(field[-len(chains) :], noise, out=chains)
+        model.hidden.mean(field, out=phases.h)
 
 
 class ParallelTempering(Gradient):
@@ -225,9 +225,8 @@ class ParallelTempering(Gradient):
             state["swap_rate"].lerp_(accepted, 0.01)
         self.adapt_(state)
         phases.model.v.copy_(v[order[:n_chains]])
-        phases.model.h.copy_(field[:n_chains])
-        model.hidden_field(phases.data.v, out=phases.data.h)
-        model.hidden.mean(phases.h, out=phases.h)
+        model.hidden.mean(field[:n_chains], out=phases.model.h)
+        model.hidden.mean(model.hidden_field(phases.data.v), out=phases.data.h)
 
     def adapt_(self, state: State) -> None:
         """Widen the gaps across which states are exchanged more often than on average."""
@@ -262,8 +261,7 @@ class Exact(Gradient):
         phases.model.v.copy_(v)
         phases.model.h.copy_(h)
         phases.model.weight.copy_(probability).mul_(-phases.data.weight.sum())
-        model.hidden_field(phases.data.v, out=phases.data.h)
-        model.hidden.mean(phases.data.h, out=phases.data.h)
+        model.hidden.mean(model.hidden_field(phases.data.v), out=phases.data.h)
 
 
 def enumerate_states(model: RBM, max_units: int = 20) -> tuple[Tensor, Tensor, Tensor]:

@@ -103,11 +103,11 @@ class Dense:
         self.weight = weight  # (n_hidden, n_visible)
         self.precision = precision
 
-    def up(self, v: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
-        return product(v, self.weight.T, bias, self.precision, out)  # (n, n_hidden)
+    def up(self, v: Tensor, bias: Tensor) -> Tensor:
+        return product(v, self.weight.T, bias, self.precision)  # (n, n_hidden)
 
-    def down(self, h: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
-        return product(h, self.weight, bias, self.precision, out)  # (n, n_visible)
+    def down(self, h: Tensor, bias: Tensor) -> Tensor:
+        return product(h, self.weight, bias, self.precision)  # (n, n_visible)
 
     def correlate_(self, out: Tensor, h_t: Tensor, v: Tensor) -> None:
         """out ← Σ_i h_i v_iᵀ, for h_t (n_hidden, n)."""
@@ -139,11 +139,11 @@ class RBM(EnergyModel):
     def weights(self) -> list[Tensor]:
         return [self.W]
 
-    def hidden_field(self, v: Tensor, beta: Beta = 1.0, out: Tensor | None = None) -> Tensor:
-        return path(self.coupling.up(v, self.c, out), beta)  # (n, n_hidden)
+    def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
+        return path(self.coupling.up(v, self.c), beta)  # (n, n_hidden)
 
-    def visible_field(self, h: Tensor, beta: Beta = 1.0, out: Tensor | None = None) -> Tensor:
-        return path(self.coupling.down(h, self.b, out), beta, self.b0)  # (n, n_visible)
+    def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
+        return path(self.coupling.down(h, self.b), beta, self.b0)  # (n, n_visible)
 
     def free_energy(self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None) -> Tensor:
         """F(v) of each row, given the hidden field at beta = 1 where it is known: (n,)."""
@@ -160,12 +160,12 @@ class RBM(EnergyModel):
     def sample_hidden(
         self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
     ) -> Tensor:
-        return self.hidden.sample(self.hidden_field(v, beta, out), noise, out)  # (n, n_hidden)
+        return self.hidden.sample(self.hidden_field(v, beta), noise, out)  # (n, n_hidden)
 
     def sample_visible(
         self, h: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
     ) -> Tensor:
-        return self.visible.sample(self.visible_field(h, beta, out), noise, out)  # (n, n_visible)
+        return self.visible.sample(self.visible_field(h, beta), noise, out)  # (n, n_visible)
 
     def transition(
         self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,12 +28,14 @@ class Noise:
     def __init__(self, seed: int, device: torch.device | str = "cpu"):
         self.device = torch.device(device)
         self.on_device = self.device.type != "cpu"
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = torch.Generator(device)
         self._blocks: dict[torch.Size, Iterator[Tensor]] = {}
+        self.restart(seed)
 
     def restart(self, seed: int) -> None:
         """Begin the stream of another seed."""
         self.generator.manual_seed(seed)
+        self.words = np.random.SFC64(seed)
         self._blocks.clear()
 
     def bernoulli(self, probability: Tensor, out: Tensor | None = None) -> Tensor:
@@ -68,12 +71,12 @@ class Noise:
         """
         size = math.prod(shape)
         n = max(1, BLOCK // max(1, size))
-        words = torch.empty(-(-n * size // 4), dtype=torch.int64)  # (n · size / 4,)
-        bits = words.view(torch.int16)  # (n · size,), from −2¹⁵ to 2¹⁵ − 1
-        out = torch.empty(bits.shape, dtype=torch.float32)  # (n · size,)
+        n_words = -(-n * size // 4)
+        out = torch.empty(4 * n_words, dtype=torch.float32)  # (≥ n · size,)
         draws = out[: n * size].view(n, *shape).unbind()
         while True:
-            words.random_(-(2**63), None, generator=self.generator)
-            low = torch.randint(256, (), generator=self.generator).item()
+            words = self.words.random_raw(n_words + 1)
+            bits = torch.from_numpy(words[1:].view(np.int16))  # from −2¹⁵ to 2¹⁵ − 1
+            low = int(words[0]) % 256
             torch.mul(bits, 2.0**-16, out=out).add_(0.5 + low * 2.0**-24)
             yield from draws

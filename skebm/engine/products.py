@@ -1,15 +1,19 @@
 """Matrix products: in which precision, and by which kernel.
 
     "highest", "high" : single precision ("high": TF32 on CUDA, see `skebm.engine.devices`)
-    "medium"          : factors rounded to bfloat16; binary states are exact in it
+    "medium"          : large factors rounded to bfloat16; binary states are exact in it
 
-Double precision is never reduced. On the CPU, large products in single precision go to
-oneDNN, which takes half of the time of the library behind `torch.addmm` on some processors.
+Double precision is never reduced. On the CPU, where no gradient is recorded, three libraries
+share the work: the one behind `torch.addmm` wakes every thread for the smallest product, which
+numpy does not, and for large ones oneDNN takes half of its time on some processors.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
+#: Multiplications up to which a product is small.
+SMALL = 2**18
 #: Numbers in the factors from which on the overhead of oneDNN and of rounding is worth it.
 LARGE = 2**16
 
@@ -23,14 +27,20 @@ def product(
     a: Tensor, b: Tensor, bias: Tensor | None, precision: str, out: Tensor | None = None
 ) -> Tensor:
     """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m)."""
-    if a.numel() + b.numel() >= LARGE and a.dtype == torch.float32:
-        if precision == "medium":
-            result = torch.mm(a.bfloat16(), b.bfloat16())
-            bias = torch.zeros((), device=a.device) if bias is None else bias
-            return torch.add(bias, result, out=out)
-        if onednn is not None and a.device.type == "cpu":
-            result = onednn(a, b.T, bias, "none", [], "")
-            return result if out is None else out.copy_(result)
-    if bias is None:
+    large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
+    if large and precision == "medium":
+        a, b = a.bfloat16(), b.bfloat16()
+    if large and onednn is not None and a.is_cpu:
+        result = onednn(a, b.T, bias, "none", [], "")
+    elif a.dtype == torch.bfloat16:
+        result = torch.mm(a, b).float()
+        result = result if bias is None else result.add_(bias)
+    elif a.is_cpu and a.numel() * b.shape[1] <= SMALL and torch.is_inference_mode_enabled():
+        out = a.new_empty(a.shape[0], b.shape[1]) if out is None else out
+        np.dot(a.numpy(), b.numpy(), out=out.numpy())
+        return out if bias is None else out.add_(bias)
+    elif bias is None:
         return torch.mm(a, b, out=out)
-    return torch.addmm(bias, a, b, out=out)
+    else:
+        return torch.addmm(bias, a, b, out=out)
+    return result.float() if out is None else out.copy_(result)
