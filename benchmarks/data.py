@@ -23,3 +23,14 @@ def mnist():
         ) from error
     X, y = X.astype(np.uint8), y.astype(int)
     return X[:60000], y[:60000], X[60000:], y[60000:]
+
+
+def mushrooms():
+    """(train, valid, test): 2000, 500 and 5624 binary rows of 112 features."""
+    path = Path(os.environ.get("SKEBM_DATA", "")) / "mushrooms.npz"
+    if not path.exists():
+        raise SystemExit(
+            "mushrooms.npz (train, valid, test) is needed in the folder that SKEBM_DATA names."
+        )
+    data = np.load(path)
+    return data["train"], data["valid"], data["test"]
