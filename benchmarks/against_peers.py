@@ -1,10 +1,12 @@
 """The time of a whole fit, over that of scikit-learn's BernoulliRBM on the same float32 rows.
 
-    python -m pip install learnergy==2.0.2
+    python -m pip install learnergy==2.0.2 rbms==0.5.0
     python benchmarks/against_peers.py
 
 One process, two threads, runs in turn; medians. "products" are the matrix products of as many
-epochs alone, with torch.addmm. The peer learnergy is left out where it is not installed.
+epochs alone, with torch.addmm. learnergy and rbms make the same number of updates with one Gibbs
+sweep each, and are left out where they are not installed; of rbms it is the updates alone, since
+its own training writes a file after each.
 """
 
 import argparse
@@ -61,18 +63,44 @@ def learnergy(X, n_components, batch_size, n_iter, rate):
     return lambda: model.fit(data, batch_size=batch_size, epochs=n_iter)
 
 
-def compare(name, X, repeats, *, peers=True, precisions=("high", "medium"), **params):
+def rbms(X, n_components, batch_size, n_iter, rate):
+    try:
+        from rbms.bernoulli_bernoulli.classes import BBRBM
+        from rbms.training.pcd import fit_batch_pcd
+    except ImportError:
+        return None
+    rows, ones = torch.from_numpy(X), torch.ones(batch_size)
+
+    @torch.no_grad()
+    def fit():
+        weights = 0.01 * torch.randn(X.shape[1], n_components)
+        model = BBRBM(weights, torch.zeros(X.shape[1]), torch.zeros(n_components))
+        model.init_grad()
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate, maximize=True)
+        chains = model.init_chains(batch_size)
+        for _ in range(n_iter):
+            for index in torch.randperm(len(rows)).split(batch_size):
+                batch = rows[index], ones[: len(index)]
+                optimizer.zero_grad(set_to_none=False)
+                chains, _ = fit_batch_pcd(batch, chains, model, gibbs_steps=1, beta=1.0)
+                optimizer.step()
+
+    return fit
+
+
+def compare(name, X, repeats, *, peers=True, **params):
     calls = {"scikit-learn": lambda: ScikitRBM(random_state=0, **params).fit(X)}
-    for precision in precisions:
+    for precision in ("high", "medium"):
         calls[f"skebm, {precision}"] = lambda precision=precision: BernoulliRBM(
             random_state=0, precision=precision, **params
         ).fit(X)
     if peers:
         sizes = [params[key] for key in ("n_components", "batch_size", "n_iter")]
         calls["products"] = lambda: products(X, *sizes)
-        call = learnergy(X, *sizes, params["learning_rate"])
-        if call is not None:
-            calls["learnergy"] = call
+        for peer in (learnergy, rbms):
+            call = peer(X, *sizes, params["learning_rate"])
+            if call is not None:
+                calls[peer.__name__] = call
     report(name, calls, repeats)
 
 
@@ -118,7 +146,6 @@ def main():
         batch_size=10,
         n_iter=10,
         learning_rate=0.06,
-        precisions=("high",),
     )
     fitted = [Estimator(500, n_iter=0).fit(X[:128]) for Estimator in (BernoulliRBM, ScikitRBM)]
     calls = dict(zip(("skebm", "scikit-learn"), (lambda m=m: m.transform(X) for m in fitted)))

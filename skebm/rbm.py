@@ -42,10 +42,11 @@ class BernoulliRBM(BaseEBM):
         Rows in a batch.
     n_iter : int, default=10
         Number of epochs.
-    gradient : {"cd", "pcd"} or gradient object, default="pcd"
+    gradient : {"cd", "pcd", "pt"} or gradient object, default="pcd"
         How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
-        for :class:`PCD`. An object, such as `PCD(n_steps=5)`, brings settings of its own,
-        which a grid search reaches as `gradient__n_steps`.
+        for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
+        `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
+        `gradient__n_steps`.
     optimizer : {"sgd", "adam"}, default="sgd"
         Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
     learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
@@ -97,9 +98,11 @@ class BernoulliRBM(BaseEBM):
         See `n_iter_no_change`.
     device : str, default="auto"
         "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
-    precision : {"highest", "high", "medium"}, default="high"
-        Precision of the matrix products of training, in torch's words: "medium" rounds
-        factors to bfloat16.
+    precision : {"highest", "high", "medium"}, default="medium"
+        Precision of the matrix products of training, in torch's words: "medium" rounds the
+        factors of large products to bfloat16, in which binary states are exact, where the
+        processor has instructions for it; "high" allows TF32 on CUDA. X in double precision
+        is trained on in double precision. What a fitted model computes is never rounded.
     verbose : int, default=0
         1 prints a line an epoch.
     random_state : int, RandomState instance or None, default=None
@@ -195,7 +198,7 @@ class BernoulliRBM(BaseEBM):
         n_iter_no_change=5,
         tol=1e-4,
         device="auto",
-        precision="high",
+        precision="medium",
         verbose=0,
         random_state=None,
     ):
@@ -313,10 +316,11 @@ class GaussianRBM(BaseEBM):
         Rows in a batch.
     n_iter : int, default=10
         Number of epochs.
-    gradient : {"cd", "pcd"} or gradient object, default="pcd"
+    gradient : {"cd", "pcd", "pt"} or gradient object, default="pcd"
         How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
-        for :class:`PCD`. An object, such as `PCD(n_steps=5)`, brings settings of its own,
-        which a grid search reaches as `gradient__n_steps`.
+        for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
+        `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
+        `gradient__n_steps`.
     optimizer : {"sgd", "adam"}, default="sgd"
         Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
     learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
@@ -366,8 +370,10 @@ class GaussianRBM(BaseEBM):
     device : str, default="auto"
         "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
     precision : {"highest", "high", "medium"}, default="high"
-        Precision of the matrix products of training, in torch's words: "medium" rounds
-        factors to bfloat16.
+        Precision of the matrix products of training, in torch's words: "medium" rounds the
+        factors of large products to bfloat16, where the processor has instructions for it;
+        "high" allows TF32 on CUDA. X in double precision is trained on in double precision.
+        What a fitted model computes is never rounded.
     verbose : int, default=0
         1 prints a line an epoch.
     random_state : int, RandomState instance or None, default=None

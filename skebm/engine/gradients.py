@@ -271,10 +271,9 @@ def enumerate_states(model: RBM, max_units: int = 20) -> tuple[Tensor, Tensor, T
     """
     layers = [(len(model.c), "hidden", model.hidden), (len(model.b), "visible", model.visible)]
     for n_units, layer, units in sorted(layers, key=lambda row: row[0]):
-        states = units.states(n_units) if n_units <= max_units else None
-        if states is None:
+        states = units.states(n_units, model.W) if n_units <= max_units else None
+        if states is None:  # else (n_states, n_units)
             continue
-        states = states.to(model.W)  # (n_states, n_units)
         if layer == "hidden":
             probability = torch.softmax(-model.hidden_free_energy(states), 0)  # (n_states,)
             return model.visible.mean(model.visible_field(states)), states, probability

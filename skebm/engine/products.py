@@ -1,7 +1,8 @@
 """Matrix products: in which precision, and by which kernel.
 
     "highest", "high" : single precision ("high": TF32 on CUDA, see `skebm.engine.devices`)
-    "medium"          : large factors rounded to bfloat16; binary states are exact in it
+    "medium"          : large factors rounded to bfloat16, where the processor multiplies such
+                        numbers itself; binary states are exact in it
 
 Double precision is never reduced. On the CPU, where no gradient is recorded, three libraries
 share the work: the one behind `torch.addmm` wakes every thread for the smallest product, which
@@ -23,12 +24,20 @@ except AttributeError:  # a build of torch without oneDNN
     onednn = None
 
 
+def _cpu_has_bfloat16() -> bool:
+    describe = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch: unknown
+    return any(describe().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+CPU_HAS_BFLOAT16 = _cpu_has_bfloat16()
+
+
 def product(
     a: Tensor, b: Tensor, bias: Tensor | None, precision: str, out: Tensor | None = None
 ) -> Tensor:
-    """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m)."""
+    """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m), in `out` if that is given."""
     large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
-    if large and precision == "medium":
+    if large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu):
         a, b = a.bfloat16(), b.bfloat16()
     if large and onednn is not None and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")

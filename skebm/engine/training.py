@@ -96,6 +96,7 @@ class Trainer:
         self.averages: State = {}
         self.offsets: State = {}
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._eager = model.theta.device.type != "cuda"
 
     @torch.inference_mode()
     def epoch(
@@ -178,15 +179,19 @@ class Trainer:
 
     def _update(self, noise: Noise) -> None:
         """The update; on CUDA as one graph from the second on."""
-        if self.phases.v.device.type != "cuda":
-            return self.update(noise)
         if self._graph is not None:
             return self._graph.replay()
         self.update(noise)
-        self._graph = torch.cuda.CUDAGraph()
-        self._graph.register_generator_state(noise.generator)
-        with torch.cuda.graph(self._graph):
-            self.update(noise)
+        if self._eager:
+            return None
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(noise.generator)
+        try:
+            with torch.cuda.graph(graph):
+                self.update(noise)
+            self._graph = graph
+        except RuntimeError:  # the gradient does something that a graph cannot hold
+            self._eager = True
 
     def report(self) -> State:
         """Figures of the gradient's own, for the history."""

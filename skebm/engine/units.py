@@ -44,8 +44,11 @@ class Units(ABC):
     def natural(self, mean: Tensor) -> Tensor:
         """The field at which units have this mean, kept finite: the inverse of `mean`."""
 
-    def states(self, n_units: int) -> Tensor | None:
-        """Every state of `n_units` units, a row each; None where there is no end of them."""
+    def states(self, n_units: int, like: Tensor) -> Tensor | None:
+        """Every state of `n_units` units, a row each, in the type and place of `like`.
+
+        None where there is no end of them.
+        """
         return None
 
     def flip(self, x: Tensor) -> Tensor:
@@ -70,9 +73,10 @@ class Bernoulli(Units):
     def natural(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
 
-    def states(self, n_units: int) -> Tensor:
-        bits = torch.arange(n_units)  # (n_units,)
-        return (torch.arange(2**n_units)[:, None] >> bits & 1).double()  # (2^n_units, n_units)
+    def states(self, n_units: int, like: Tensor) -> Tensor:
+        bits = torch.arange(n_units, device=like.device)  # (n_units,)
+        numbers = torch.arange(2**n_units, device=like.device)  # (2^n_units,)
+        return (numbers[:, None] >> bits & 1).to(like.dtype)  # (2^n_units, n_units)
 
     def flip(self, x: Tensor) -> Tensor:
         return 1 - x
@@ -138,9 +142,9 @@ class Shifted(Units):
     def natural(self, mean: Tensor) -> Tensor:
         return self.units.natural(mean + self.offset)
 
-    def states(self, n_units: int) -> Tensor | None:
-        states = self.units.states(n_units)
-        return None if states is None else states.to(self.offset) - self.offset
+    def states(self, n_units: int, like: Tensor) -> Tensor | None:
+        states = self.units.states(n_units, like)
+        return None if states is None else states - self.offset
 
     def flip(self, x: Tensor) -> Tensor:
         return self.units.flip(x + self.offset) - self.offset

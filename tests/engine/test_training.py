@@ -194,6 +194,23 @@ def test_a_graph_replays_what_the_updates_would_have_been(gradient):
     assert_close(*results)
 
 
+class Synchronising(CD):
+    def __call__(self, model, phases, state, noise):
+        super().__call__(model, phases, state, noise)
+        phases.v.sum().item()
+
+
+@pytest.mark.gpu
+def test_what_a_graph_cannot_hold_is_run_eagerly():
+    device, models = torch.device("cuda"), []
+    for gradient in (CD(), Synchronising()):
+        trainer = Trainer(cuda_model(), gradient, batch_size=4)
+        trainer.epoch(some_batches(50, device=device), Noise(0, device), 0.1)
+        models.append(trainer.model)
+    assert trainer._graph is None
+    assert_close(models[0].theta, models[1].theta)
+
+
 @pytest.mark.gpu
 def test_an_epoch_does_not_wait_for_the_device():
     device = torch.device("cuda")
