@@ -460,11 +460,11 @@ class BaseEBM(
         with torch.inference_mode():
             model, result = self._model(device), None
             for piece in chunks(X, row_size or sum(self.components_.shape)):
-                part = function(model, to_device(X[piece], device, dtype)).cpu().numpy()
+                part = function(model, to_device(X[piece], device, dtype))
                 if result is None:
-                    result = np.empty((X.shape[0], *part.shape[1:]), part.dtype)
+                    result = torch.empty((X.shape[0], *part.shape[1:]), dtype=part.dtype)
                 result[piece] = part
-        return result
+        return result.numpy()
 
     # Validation
 

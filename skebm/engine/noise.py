@@ -73,10 +73,11 @@ class Noise:
         n = max(1, BLOCK // max(1, size))
         n_words = -(-n * size // 4)
         out = torch.empty(4 * n_words, dtype=torch.float32)  # (≥ n · size,)
+        half = torch.tensor(0.5)
         draws = out[: n * size].view(n, *shape).unbind()
         while True:
             words = self.words.random_raw(n_words + 1)
             bits = torch.from_numpy(words[1:].view(np.int16))  # from −2¹⁵ to 2¹⁵ − 1
             low = int(words[0]) % 256
-            torch.mul(bits, 2.0**-16, out=out).add_(0.5 + low * 2.0**-24)
+            torch.add(half + low * 2.0**-24, out.copy_(bits), alpha=2.0**-16, out=out)
             yield from draws

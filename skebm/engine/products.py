@@ -39,11 +39,12 @@ def product(
     large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
     if large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu):
         a, b = a.bfloat16(), b.bfloat16()
-    if large and onednn is not None and a.is_cpu:
+    fused = large and onednn is not None and a.is_cpu
+    if a.dtype == torch.bfloat16 and (bias is None or not fused):
+        result = torch.mm(a, b)
+        result = result if bias is None else result.float().add_(bias)
+    elif fused:
         result = onednn(a, b.T, bias, "none", [], "")
-    elif a.dtype == torch.bfloat16:
-        result = torch.mm(a, b).float()
-        result = result if bias is None else result.add_(bias)
     elif a.is_cpu and a.numel() * b.shape[1] <= SMALL and torch.is_inference_mode_enabled():
         out = a.new_empty(a.shape[0], b.shape[1]) if out is None else out
         np.dot(a.numpy(), b.numpy(), out=out.numpy())
