@@ -458,10 +458,10 @@ class BaseEBM(
         device = devices.resolve(self.device, fall_back=True)
         dtype = self.components_.dtype
         with torch.inference_mode():
-            model, result = self._model(device), None
+            model, result = self._model(device), torch.empty(0)
             for piece in chunks(X, row_size or sum(self.components_.shape)):
                 part = function(model, to_device(X[piece], device, dtype))
-                if result is None:
+                if len(result) == 0:
                     result = torch.empty((X.shape[0], *part.shape[1:]), dtype=part.dtype)
                 result[piece] = part
         return result.numpy()

@@ -9,6 +9,8 @@ share the work: the one behind `torch.addmm` wakes every thread for the smallest
 numpy does not, and for large ones oneDNN takes half of its time on some processors.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,8 +27,9 @@ except AttributeError:  # a build of torch without oneDNN
 
 
 def _cpu_has_bfloat16() -> bool:
-    describe = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch: unknown
-    return any(describe().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    # Unknown in older versions of torch.
+    capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 CPU_HAS_BFLOAT16 = _cpu_has_bfloat16()
@@ -39,12 +42,12 @@ def product(
     large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
     if large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu):
         a, b = a.bfloat16(), b.bfloat16()
-    fused = large and onednn is not None and a.is_cpu
-    if a.dtype == torch.bfloat16 and (bias is None or not fused):
+    rounded = a.dtype == torch.bfloat16
+    if onednn is not None and large and a.is_cpu and not (rounded and bias is None):
+        result = onednn(a, b.T, bias, "none", [], "")
+    elif rounded:  # takes a transposed factor as it is
         result = torch.mm(a, b)
         result = result if bias is None else result.float().add_(bias)
-    elif fused:
-        result = onednn(a, b.T, bias, "none", [], "")
     elif a.is_cpu and a.numel() * b.shape[1] <= SMALL and torch.is_inference_mode_enabled():
         out = a.new_empty(a.shape[0], b.shape[1]) if out is None else out
         np.dot(a.numpy(), b.numpy(), out=out.numpy())
