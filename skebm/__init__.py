@@ -1,8 +1,12 @@
 """Energy-based models as scikit-learn estimators."""
 
 from skebm.callbacks import Checkpoint
+from skebm.chains import Chains
+from skebm.diagnostics import autocorrelation_time, effective_sample_size, r_hat
 from skebm.displays import ComponentsDisplay
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
+from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
+from skebm.imputer import RBMImputer
 from skebm.rbm import BernoulliRBM, GaussianRBM
 
 __version__ = "0.1.0"
@@ -11,9 +15,18 @@ __all__ = [
     "CD",
     "PCD",
     "BernoulliRBM",
+    "Chains",
     "Checkpoint",
     "ComponentsDisplay",
     "Exact",
     "GaussianRBM",
+    "LogPartition",
     "ParallelTempering",
+    "RBMImputer",
+    "autocorrelation_time",
+    "effective_sample_size",
+    "log_likelihood",
+    "log_partition",
+    "pseudo_likelihood",
+    "r_hat",
 ]

@@ -15,7 +15,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state, check_scalar
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skebm._sklearn import Interval, StrOptions, check_sample_weight, fit_context
@@ -24,7 +24,6 @@ from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
-from skebm.engine.sampling import run
 from skebm.engine.training import Trainer
 from skebm.engine.units import Units
 
@@ -32,7 +31,10 @@ GRADIENTS = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
 class BaseEBM(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Base of all estimators: validation, training, and what a fitted model can do."""
 
@@ -152,6 +154,7 @@ class BaseEBM(
                 dtype=dtype,
             )
             trainer = self._trainer(X, batches, rng, resume)
+            means = self.feature_means_ if resume else _array(batches.mean)
             noise = Noise(0, device)
             done = len(history.get("epoch", ()))
             if first is None:
@@ -159,8 +162,11 @@ class BaseEBM(
                 if stopping is not None:
                     stopping.n_bad = 0
 
+            def fitted():
+                return self._fitted_attributes(trainer, history, rng) | {"feature_means_": means}
+
             def snapshot():
-                attributes = self._fitted_attributes(trainer, history, rng)
+                attributes = fitted()
                 state = attributes["training_state_"]
                 state["call"] = np.array([first, n_epochs])
                 if stopping is not None:
@@ -183,20 +189,21 @@ class BaseEBM(
                 row |= self._measure(trainer.model, batches.probe)
                 row |= {k: v.item() for k, v in trainer.report().items()}
                 if stopping is not None:
-                    row["validation_score"] = stopping.measure(self, trainer.model)
+                    row["validation_score"] = stopping.measure(self, trainer.model, dtype)
                 _append(history, row)
                 self._report(row)
                 if stopping is not None and stopping.is_best:
-                    attributes = self._fitted_attributes(trainer, history, rng)
+                    attributes = fitted()
                     stopping.best = {name: attributes[name] for name in _OF_ONE_EPOCH}
                 if task.call_on_fit_task_end(
                     estimator=self, X=X, reconstruction_attributes=snapshot
                 ):
                     break
-            attributes = self._fitted_attributes(trainer, history, rng)
+            attributes = fitted()
             if stopping is not None:
                 attributes = stopping.restore(attributes)
             self.__dict__.update(attributes)
+            self.__dict__.pop("_log_z", None)  # that of other parameters
             fit_task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
 
@@ -232,7 +239,7 @@ class BaseEBM(
     def _trainer(self, X, batches, rng, resume):
         """The model as it stands, or a new one, with what trains it."""
         trainer = Trainer(
-            self._model(batches.device, self.precision)
+            self._model(batches.device, precision=self.precision)
             if resume
             else self._new_model(X, batches, rng),
             self._gradient(),
@@ -285,15 +292,16 @@ class BaseEBM(
         field = W.new_full((self.n_components,), -1.0)
         b = visible.natural(batches.mean) - hidden.mean(field) @ W  # (n_features,)
         c = field - W @ batches.mean  # (n_components,)
-        return RBM(visible, hidden, W, b, c, precision=self.precision)
+        return RBM(visible, hidden, W, b, c, visible.natural(batches.mean), self.precision)
 
-    def _model(self, device, precision="highest"):
+    def _model(self, device, *, precision="highest", dtype=None):
         """The fitted model on `device`; changing its tensors does not change the estimator."""
         visible, hidden = self._units(None)
         arrays = (self.components_, self.intercept_visible_, self.intercept_hidden_)
         # The law exp(−E/T) is that of the parameters over T at temperature one.
-        W, b, c = (_tensor(array, device).div_(self.temperature) for array in arrays)
-        return RBM(visible, hidden, W, b, c, precision=precision)
+        W, b, c = (_tensor(array, device, dtype).div_(self.temperature) for array in arrays)
+        b0 = visible.natural(_tensor(self.feature_means_, device, dtype))  # (n_features,)
+        return RBM(visible, hidden, W, b, c, b0, precision)
 
     def _fitted_attributes(self, trainer, history, rng):
         state = {name: _array(t) for name, t in trainer.state().items()}
@@ -402,65 +410,25 @@ class BaseEBM(
         """
         return self._apply(lambda model, v: model.free_energy(v) * self.temperature, X)
 
-    def gibbs(self, X, n_steps=1):
-        """Sweeps of Gibbs sampling that start at the rows of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-        n_steps : int, default=1
-            Number of sweeps (hidden units given visible ones, then visible given hidden).
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_features)
-            The visible units after the last sweep; another call gives other samples.
-        """
-        check_is_fitted(self)
-        check_scalar(n_steps, "n_steps", Integral, min_val=0)
-        noise = self._next_noise()
-        return self._apply(lambda model, v: run(model, v, noise, n_steps=n_steps), X)
-
-    def sample(self, n_samples=1, n_steps=1000):
-        """Draw rows from the model.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows: the ends of as many independent chains.
-        n_steps : int, default=1000
-            Sweeps of Gibbs sampling in each chain, which starts at visible units that are
-            independent of each other.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            Approximate samples: exact as `n_steps` grows. Another call gives other samples.
-        """
-        check_is_fitted(self)
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        check_scalar(n_steps, "n_steps", Integral, min_val=0)
-        noise = self._next_noise()
-        with torch.inference_mode():
-            model = self._model(noise.device)
-            return _array(run(model, model.start(n_samples, noise), noise, n_steps=n_steps))
-
-    def _next_noise(self):
-        return Noise(_seed(self.random_state_), devices.resolve(self.device, fall_back=True))
-
     def _apply(self, function, X, row_size=None):
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
         return self._apply_validated(function, X, row_size)
 
-    def _apply_validated(self, function, X, row_size=None):
-        """function(model, rows) over pieces of X that need bounded memory, as one array."""
+    def _apply_validated(self, function, X, row_size=None, beside=None):
+        """function(model, rows) over pieces of X that need bounded memory, as one array.
+
+        The rows of a mask `beside` X, where there is one, are a third argument.
+        """
         device = devices.resolve(self.device, fall_back=True)
         dtype = self.components_.dtype
         with torch.inference_mode():
             model, result = self._model(device), torch.empty(0)
             for piece in chunks(X, row_size or sum(self.components_.shape)):
-                part = function(model, to_device(X[piece], device, dtype))
+                rows = [to_device(X[piece], device, dtype)]
+                if beside is not None:
+                    rows.append(torch.tensor(beside[piece], device=device))
+                part = function(model, *rows)
                 if len(result) == 0:
                     result = torch.empty((X.shape[0], *part.shape[1:]), dtype=part.dtype)
                 result[piece] = part
@@ -530,12 +498,12 @@ class _EarlyStopping:
             now = {name: getattr(estimator, name) for name in _OF_ONE_EPOCH}
             self.best = estimator.training_state_.get("best", now)
 
-    def measure(self, estimator, model):
+    def measure(self, estimator, model, dtype):
         """The weighted mean score of the held-out rows, noted."""
         total = 0.0
         with torch.inference_mode():
             for piece in chunks(self.X, sum(model.W.shape)):
-                v = to_device(self.X[piece], model.W.device, _array(model.W[:1]).dtype)
+                v = to_device(self.X[piece], model.W.device, dtype)
                 scores = _array(estimator._held_out_scores(model, v))
                 total += scores.astype(np.float64) @ self.weight[piece]
         score = float(total / self.weight.sum())
@@ -590,8 +558,8 @@ def _seed(rng):
     return int(rng.randint(np.iinfo(np.int32).max))
 
 
-def _tensor(array, device):
-    return torch.tensor(array, device=device)
+def _tensor(array, device, dtype=None):
+    return torch.tensor(array, device=device, dtype=dtype)
 
 
 def _array(tensor):

@@ -79,6 +79,16 @@ def probabilities(model, beta=1.0) -> Tensor:
     return torch.softmax(-model.free_energy(states(len(model.b)), beta), 0)
 
 
+def transition_matrix(model, beta):
+    """P(v → v′) of one sweep, a row for each v."""
+    v, h = states(len(model.b)), states(len(model.c))
+    field_h = model.hidden_field(v, beta)
+    field_v = model.visible_field(h, beta)
+    to_hidden = h @ field_h.T - model.hidden.cumulant(field_h)  # (2^n_hidden, 2^n_visible)
+    to_visible = v @ field_v.T - model.visible.cumulant(field_v)  # (2^n_visible, 2^n_hidden)
+    return (to_visible.exp() @ to_hidden.exp()).T
+
+
 def mean_states(model, v, weight) -> Joint:
     """Rows with their hidden units at the mean: what −∂F/∂θ is made of."""
     return Joint(v.clone(), model.hidden.mean(model.hidden_field(v)), weight)

@@ -26,6 +26,7 @@ from tests.conftest import (
     probabilities,
     some_rows,
     states,
+    transition_matrix,
     update,
 )
 
@@ -224,16 +225,6 @@ def test_the_coupling_is_adjoint(seed):
 
 
 # 3. The path and the transition
-
-
-def transition_matrix(model, beta):
-    """P(v → v′) of one sweep, a row for each v."""
-    v, h = states(len(model.b)), states(len(model.c))
-    field_h = model.hidden_field(v, beta)
-    field_v = model.visible_field(h, beta)
-    to_hidden = h @ field_h.T - model.hidden.cumulant(field_h)  # (2^n_hidden, 2^n_visible)
-    to_visible = v @ field_v.T - model.visible.cumulant(field_v)  # (2^n_visible, 2^n_hidden)
-    return (to_visible.exp() @ to_hidden.exp()).T
 
 
 @any_beta

@@ -67,11 +67,6 @@ def test_mean_visibles_chain_probabilities(digits):
     assert_allclose(h, h.round(), atol=1e-6)
 
 
-def test_a_gaussian_rbm_has_no_score_yet():
-    assert not hasattr(GaussianRBM(), "score")
-    assert not hasattr(GaussianRBM(), "score_samples")
-
-
 def test_a_gaussian_free_energy_is_the_formula():
     X = np.random.default_rng(0).normal(size=(50, 3))
     rbm = GaussianRBM(4, n_iter=2, random_state=0).fit(X)

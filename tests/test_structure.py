@@ -10,17 +10,21 @@ import pytest
 import skebm
 
 ROOT = Path(skebm.__file__).parent
-ENGINE = ["noise", "units", "models", "sampling", "gradients", "training"]
+ENGINE = ["noise", "units", "models", "sampling", "partition", "gradients", "training"]
 ORDER = {
     **{f"skebm.engine.{name}": level for level, name in enumerate(ENGINE)},
     "skebm.engine.devices": 0,
     "skebm.engine.products": 0,
     "skebm.engine.batches": 1,
     "skebm._sklearn": 0,
+    "skebm.evaluation": 9,
+    "skebm.diagnostics": 9,
     "skebm.base": 10,
-    "skebm.rbm": 11,
-    "skebm.displays": 12,
-    "skebm.callbacks": 12,
+    "skebm.chains": 11,
+    "skebm.rbm": 12,
+    "skebm.imputer": 13,
+    "skebm.displays": 13,
+    "skebm.callbacks": 13,
     "skebm": 20,
 }
 

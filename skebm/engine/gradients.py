@@ -19,9 +19,10 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skebm._sklearn import Interval
-from skebm.engine.models import RBM, Joint, path
+from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
-from skebm.engine.sampling import exchange, run
+from skebm.engine.partition import countable_layer
+from skebm.engine.sampling import run, tempered_sweep
 
 State = dict[str, Tensor]
 
@@ -214,18 +215,12 @@ class ParallelTempering(Gradient):
         }
 
     def __call__(self, model, phases, state, noise):
-        chains, n_chains = state["chains"], len(phases.model.v)
-        beta = state["beta"].repeat_interleave(n_chains)[:, None]  # (n_levels · n_chains, 1)
         for _ in range(self.n_steps):
-            v = model.sample_visible(chains, noise, beta)  # (n_levels · n_chains, n_visible)
-            field = model.hidden_field(v)  # (n_levels · n_chains, n_hidden)
-            order, accepted = exchange(model, v, field, state["beta"], noise)
-            field = field[order]
-            model.hidden.sample(path(field, beta), noise, out=chains)
+            v, field, accepted = tempered_sweep(model, state["chains"], state["beta"], noise)
             state["swap_rate"].lerp_(accepted, 0.01)
         self.adapt_(state)
-        phases.model.v.copy_(v[order[:n_chains]])
-        model.hidden.mean(field[:n_chains], out=phases.model.h)
+        phases.model.v.copy_(v)
+        model.hidden.mean(field, out=phases.model.h)
         model.hidden.mean(model.hidden_field(phases.data.v), out=phases.data.h)
 
     def adapt_(self, state: State) -> None:
@@ -264,23 +259,16 @@ class Exact(Gradient):
         model.hidden.mean(model.hidden_field(phases.data.v), out=phases.data.h)
 
 
-def enumerate_states(model: RBM, max_units: int = 20) -> tuple[Tensor, Tensor, Tensor]:
+def enumerate_states(model: RBM) -> tuple[Tensor, Tensor, Tensor]:
     """The model as a finite mixture: (v, h, probability), a row for each state of one layer.
 
     That layer is the smaller one that can be enumerated; the other stands at its mean.
     """
-    layers = [(len(model.c), "hidden", model.hidden), (len(model.b), "visible", model.visible)]
-    for n_units, layer, units in sorted(layers, key=lambda row: row[0]):
-        states = units.states(n_units, model.W) if n_units <= max_units else None
-        if states is None:  # else (n_states, n_units)
-            continue
-        if layer == "hidden":
-            probability = torch.softmax(-model.hidden_free_energy(states), 0)  # (n_states,)
-            return model.visible.mean(model.visible_field(states)), states, probability
-        probability = torch.softmax(-model.free_energy(states), 0)  # (n_states,)
-        return states, model.hidden.mean(model.hidden_field(states)), probability
-    raise ValueError(
-        f"An exact gradient needs a layer of at most {max_units} units with finitely many "
-        f"states; this model has {len(model.c)} hidden and {len(model.b)} visible units. "
-        "Use gradient='pcd', or fewer components."
-    )
+    name, units, n_units = countable_layer(model, 2.0**20)
+    index = torch.arange(int(units.n_states(n_units)), device=model.W.device)
+    states = units.states(index, n_units, model.W)  # (n_states, n_units)
+    if name == "hidden":
+        probability = torch.softmax(-model.hidden_free_energy(states), 0)  # (n_states,)
+        return model.visible.mean(model.visible_field(states)), states, probability
+    probability = torch.softmax(-model.free_energy(states), 0)  # (n_states,)
+    return states, model.hidden.mean(model.hidden_field(states)), probability

@@ -76,6 +76,13 @@ class EnergyModel(ABC):
     ) -> Tensor:
         """One step of a Markov chain that leaves the density at `beta` invariant."""
 
+    def anneal_step(
+        self, v: Tensor, noise: Noise, beta: float, target: float
+    ) -> tuple[Tensor, Tensor]:
+        """From one level to another: F(v, beta) − F(v, target), and a transition at `target`."""
+        log_ratio = self.free_energy(v, beta) - self.free_energy(v, target)  # (n,)
+        return log_ratio, self.transition(v, noise, target)
+
     @abstractmethod
     def set_grad(self, states: Joint) -> None:
         """Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `h` is multiplied by `weight`."""
@@ -171,6 +178,14 @@ class RBM(EnergyModel):
         self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
     ) -> Tensor:
         return self.sample_visible(self.sample_hidden(v, noise, beta), noise, beta, out)
+
+    def anneal_step(
+        self, v: Tensor, noise: Noise, beta: float, target: float
+    ) -> tuple[Tensor, Tensor]:
+        field = self.hidden_field(v)  # (n, n_hidden), for both levels and the transition
+        log_ratio = self.free_energy(v, beta, field) - self.free_energy(v, target, field)  # (n,)
+        h = self.hidden.sample(path(field, target), noise)  # (n, n_hidden)
+        return log_ratio, self.sample_visible(h, noise, target)
 
     def set_grad(self, states: Joint) -> None:
         states.h.mul_(states.column)

@@ -23,10 +23,13 @@ class Noise:
         The same seed on the same device gives the same bits.
     device : torch.device or str, default="cpu"
         Where the numbers are made.
+    alike : bool, default=False
+        Whether every row of a tensor gets the same numbers, so that what becomes of a row does
+        not depend on how many others there are.
     """
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu"):
-        self.device = torch.device(device)
+    def __init__(self, seed: int, device: torch.device | str = "cpu", alike: bool = False):
+        self.device, self.alike = torch.device(device), alike
         self.on_device = self.device.type != "cpu"
         self.generator = torch.Generator(device)
         self._blocks: dict[torch.Size, Iterator[Tensor]] = {}
@@ -41,6 +44,8 @@ class Noise:
     def bernoulli(self, probability: Tensor, out: Tensor | None = None) -> Tensor:
         """Independent coins, 1 with the given probabilities and else 0: like `probability`."""
         out = torch.empty_like(probability) if out is None else out
+        if self.alike:
+            return torch.lt(self.uniform(probability), probability, out=out)
         if self.on_device:
             return torch.bernoulli(probability, generator=self.generator, out=out)
         blocks = self._blocks.get(probability.shape)
@@ -50,13 +55,15 @@ class Noise:
 
     def uniform(self, like: Tensor) -> Tensor:
         """Independent draws from [0, 1), of the shape and type of `like`."""
-        out = torch.empty(like.shape, dtype=torch.float32, device=like.device)
-        return out.uniform_(generator=self.generator).to(like.dtype)
+        return self._empty(like).uniform_(generator=self.generator).to(like.dtype).expand_as(like)
 
     def normal(self, like: Tensor) -> Tensor:
         """Independent standard normal draws, of the shape and type of `like`."""
-        out = torch.empty(like.shape, dtype=torch.float32, device=like.device)
-        return out.normal_(generator=self.generator).to(like.dtype)
+        return self._empty(like).normal_(generator=self.generator).to(like.dtype).expand_as(like)
+
+    def _empty(self, like: Tensor) -> Tensor:
+        shape = like.shape[1:] if self.alike else like.shape
+        return torch.empty(shape, dtype=torch.float32, device=like.device)
 
     def permutation(self, n: int) -> Tensor:
         """The integers below `n` in random order."""

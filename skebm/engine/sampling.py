@@ -3,10 +3,12 @@
 exchange: accept with probability min(1, exp(F_i(v_i) + F_j(v_j) − F_i(v_j) − F_j(v_i)))
 """
 
+import itertools
+
 import torch
 from torch import Tensor
 
-from skebm.engine.models import RBM, Beta, EnergyModel
+from skebm.engine.models import RBM, Beta, EnergyModel, path
 from skebm.engine.noise import Noise
 
 
@@ -18,11 +20,72 @@ def run(
     n_steps: int,
     beta: Beta = 1.0,
     out: Tensor | None = None,
+    clamped: Tensor | None = None,
 ) -> Tensor:
-    """The states of the chains that started at `v`, `n_steps` transitions later: like `v`."""
+    """The states of the chains that started at `v`, `n_steps` transitions later: like `v`.
+
+    Units that are `clamped`, a mask like `v`, stay as they are; the rest then follows the law
+    given these.
+    """
+    start = v
     for _ in range(n_steps):
         v = model.transition(v, noise, beta, out)
+        v = v if clamped is None else torch.where(clamped, start, v)
     return v
+
+
+def conditional_mean(
+    model: RBM, v: Tensor, noise: Noise, *, n_steps: int, clamped: Tensor
+) -> Tensor:
+    """E[v | the clamped units], averaged over the second half of the sweeps: like `v`."""
+    total = torch.zeros_like(v)
+    for step in range(n_steps):
+        field = model.visible_field(model.sample_hidden(v, noise))  # (n, n_visible)
+        if step >= n_steps // 2:
+            total += model.visible.mean(field)
+        v = torch.where(clamped, v, model.visible.sample(field, noise))
+    return torch.where(clamped, v, total / (n_steps - n_steps // 2))
+
+
+def mean_field(model: RBM, v: Tensor, *, n_steps: int, clamped: Tensor) -> Tensor:
+    """A fixed point of the means of the units that are not clamped, given all others: like `v`."""
+    for _ in range(n_steps):
+        h = model.hidden.mean(model.hidden_field(v))  # (n, n_hidden)
+        v = torch.where(clamped, v, model.visible.mean(model.visible_field(h)))
+    return v
+
+
+def anneal(model: EnergyModel, v: Tensor, noise: Noise, betas: Tensor) -> tuple[Tensor, Tensor]:
+    """Where chains from `v` end that pass all levels in turn, and the logarithms of their weights.
+
+    v is drawn at betas[0]; the weights, exp(log_weights) in double precision, (n,), then have
+    the mean Z(betas[-1]) / Z(betas[0]).
+    """
+    log_weights = v.new_zeros(len(v), dtype=torch.float64)  # (n,)
+    levels = betas.tolist()
+    for beta, target in itertools.pairwise(levels):
+        log_ratio, v = model.anneal_step(v, noise, beta, target)
+        log_weights += log_ratio
+    return v, log_weights
+
+
+def tempered_sweep(
+    model: RBM, chains: Tensor, beta: Tensor, noise: Noise
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One sweep of the chains of all levels, in place, and exchanges between neighbours.
+
+    The k-th of the equal parts of `chains`, hidden states (n, n_hidden), is at beta[k].
+    Returned are the visible states that the first level has now, (n_chains, n_visible), their
+    hidden field, and the share of exchanges in each pair, (n_levels − 1,).
+    """
+    n_chains = len(chains) // len(beta)
+    column = beta.repeat_interleave(n_chains)[:, None]  # (n, 1)
+    v = model.sample_visible(chains, noise, column)  # (n, n_visible)
+    field = model.hidden_field(v)  # (n, n_hidden)
+    order, accepted = exchange(model, v, field, beta, noise)
+    field = field[order]
+    model.hidden.sample(path(field, column), noise, out=chains)
+    return v[order[:n_chains]], field[:n_chains], accepted
 
 
 def exchange(

@@ -6,6 +6,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,7 +106,8 @@ class Trainer:
         """Visit every row once."""
         self.optimizer.set_rate(learning_rate, momentum)
         n_data = len(self.phases.data.v)
-        with self._coordinates(batches):
+        # An overflow shows in the parameters at the end of the epoch.
+        with self._coordinates(batches), np.errstate(over="ignore", invalid="ignore"):
             if self.gradient_state is None:
                 self.gradient_state = self.gradient.start(self.model, n_data, noise)
             mu, data, known = self.offsets.get("visible_offset"), self.phases.data, None

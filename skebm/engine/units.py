@@ -44,12 +44,13 @@ class Units(ABC):
     def natural(self, mean: Tensor) -> Tensor:
         """The field at which units have this mean, kept finite: the inverse of `mean`."""
 
-    def states(self, n_units: int, like: Tensor) -> Tensor | None:
-        """Every state of `n_units` units, a row each, in the type and place of `like`.
+    def n_states(self, n_units: int) -> float:
+        """How many states `n_units` units have."""
+        return math.inf
 
-        None where there is no end of them.
-        """
-        return None
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        """States of `n_units` units by their number, in the type of `like`: (n, n_units)."""
+        raise NotImplementedError(f"{type(self).__name__} units have no end of states.")
 
     def flip(self, x: Tensor) -> Tensor:
         """The other state of each unit, for units that have two."""
@@ -73,10 +74,12 @@ class Bernoulli(Units):
     def natural(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
 
-    def states(self, n_units: int, like: Tensor) -> Tensor:
-        bits = torch.arange(n_units, device=like.device)  # (n_units,)
-        numbers = torch.arange(2**n_units, device=like.device)  # (2^n_units,)
-        return (numbers[:, None] >> bits & 1).to(like.dtype)  # (2^n_units, n_units)
+    def n_states(self, n_units: int) -> float:
+        return 2.0**n_units
+
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        bits = torch.arange(n_units, device=index.device)  # (n_units,)
+        return (index[:, None] >> bits & 1).to(like)  # (n, n_units)
 
     def flip(self, x: Tensor) -> Tensor:
         return 1 - x
@@ -142,9 +145,11 @@ class Shifted(Units):
     def natural(self, mean: Tensor) -> Tensor:
         return self.units.natural(mean + self.offset)
 
-    def states(self, n_units: int, like: Tensor) -> Tensor | None:
-        states = self.units.states(n_units, like)
-        return None if states is None else states - self.offset
+    def n_states(self, n_units: int) -> float:
+        return self.units.n_states(n_units)
+
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        return self.units.states(index, n_units, like) - self.offset
 
     def flip(self, x: Tensor) -> Tensor:
         return self.units.flip(x + self.offset) - self.offset

@@ -1,0 +1,85 @@
+"""log Z: exactly, by summing over one layer, and by annealed importance sampling.
+
+    Z(1) = Z(0) E[w],    w = Π_k p̃_{k+1}(v_k) / p̃_k(v_k),    p̃_k(v) = exp(−F(v, beta_k))
+
+where v_0 is drawn at beta = 0 and v_k by a transition at beta_k from v_{k−1}. By Jensen's
+inequality E[log w] is a lower bound of log Z(1) − log Z(0). Annealed from 1 to 0, from draws of
+the model itself, the weights have mean Z(0) / Z(1), and give an upper bound likewise.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from skebm.engine.models import RBM, EnergyModel
+from skebm.engine.noise import Noise
+from skebm.engine.sampling import anneal, run
+from skebm.engine.units import Units
+
+#: Numbers in the states that are summed over at a time.
+CHUNK = 2**21
+
+
+def countable_layer(model: RBM, max_states: float) -> tuple[str, Units, int]:
+    """The name, units and size of the layer with fewest states, where they can be enumerated."""
+    layers = [("hidden", model.hidden, len(model.c)), ("visible", model.visible, len(model.b))]
+    name, units, n_units = min(layers, key=lambda layer: layer[1].n_states(layer[2]))
+    if units.n_states(n_units) <= max_states:
+        return name, units, n_units
+    raise ValueError(
+        f"To enumerate a layer it must have at most 2^{math.log2(max_states):.0f} states, which "
+        f"{math.log2(max_states):.0f} binary units have; this model has {len(model.c)} hidden and "
+        f"{len(model.b)} visible units."
+    )
+
+
+def log_partition_exact(model: RBM, max_states: float = 2.0**26) -> Tensor:
+    """log Z by summing over the states of one layer in closed form over the other: ()."""
+    name, units, n_units = countable_layer(model, max_states)
+    free_energy = model.hidden_free_energy if name == "hidden" else model.free_energy
+    row_size = len(model.b) + len(model.c)
+    parts = []
+    for index in torch.arange(int(units.n_states(n_units)), device=model.W.device).split(
+        max(1, CHUNK // row_size)
+    ):
+        states = units.states(index, n_units, model.W)  # (n, n_units)
+        parts.append(torch.logsumexp(-free_energy(states), 0))
+    return torch.logsumexp(torch.stack(parts), 0)
+
+
+def log_weights_up(
+    model: EnergyModel, noise: Noise, betas: Tensor, n_chains: int
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of weights with mean Z, in double precision, (n_chains,); where chains end."""
+    v, log_weights = anneal(model, model.start(n_chains, noise), noise, betas)
+    return log_weights + model.log_partition_reference(), v
+
+
+def log_weights_down(model: EnergyModel, v: Tensor, noise: Noise, betas: Tensor) -> Tensor:
+    """Logarithms of weights with mean 1/Z, in double precision, from draws v of the model."""
+    _, log_weights = anneal(model, v, noise, betas.flip(0))
+    return log_weights - model.log_partition_reference()
+
+
+def spread_betas(model: EnergyModel, noise: Noise, n_betas: int | None, n_chains: int) -> Tensor:
+    """Levels between which the weights of chains vary equally: (n_betas,), from 0 to 1.
+
+    A short run finds the standard deviation g(beta) of d log p̃/d beta; levels are at equal
+    distances along ∫ g d beta. None puts them one nat apart.
+    """
+    grid = torch.linspace(0, 1, 101, dtype=torch.float64)  # (101,)
+    v, rates = model.start(n_chains, noise), []
+    for beta, target in zip(grid[:-1].tolist(), grid[1:].tolist()):
+        log_ratio, v = model.anneal_step(v, noise, beta, target)
+        rates.append(log_ratio.double().std() / (target - beta))
+        v = run(model, v, noise, n_steps=5, beta=target)
+    rate = torch.stack(rates).cpu()  # (100,)
+    length = torch.cat([grid[:1], (rate + 0.05 * rate.mean()).cumsum(0) / 100])  # (101,)
+    n_betas = max(2, 1 + math.ceil(length[-1].item())) if n_betas is None else n_betas
+    wanted = torch.linspace(0, 1, n_betas, dtype=torch.float64) * length[-1]  # (n_betas,)
+    k = torch.searchsorted(length, wanted).clamp(1, 100)
+    share = (wanted - length[k - 1]) / (length[k] - length[k - 1])
+    betas = grid[k - 1] + share * (grid[k] - grid[k - 1])  # (n_betas,)
+    betas[0], betas[-1] = 0, 1
+    return betas

@@ -1,0 +1,320 @@
+"""How likely a row is: log Z with an error bar, log-likelihoods, pseudo-log-likelihoods.
+
+    log p(v) = −F(v) − log Z,        pseudo: Σ_i log p(v_i | the other features of v)
+
+Functions over fitted estimators, in nats.
+"""
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skebm._sklearn import Interval, StrOptions, validate_params
+from skebm.engine import devices, partition
+from skebm.engine.noise import Noise
+from skebm.engine.sampling import run
+
+#: Units up to which method="auto" enumerates the smaller layer.
+EXACT_UNITS = 18
+#: Effective sample sizes below which an estimate is not to be trusted.
+SMALL_SAMPLE = 10
+
+
+@dataclass(frozen=True)
+class LogPartition:
+    """An estimate of log Z, as :func:`log_partition` returns it.
+
+    Attributes
+    ----------
+    value : float
+        log Z, in nats.
+    stderr : float
+        Standard error of `value`; 0 if exact.
+    ess : float
+        Effective sample size of the importance weights, (Σ w)² / Σ w², at most the number of
+        chains; infinite if exact.
+    lower, upper : float
+        Bounds: of a confidence interval of 95 % for "ais", of log Z in expectation for
+        "bracket"; both `value` if exact.
+    method : {"exact", "ais", "bracket"}
+
+    Examples
+    --------
+    >>> from skebm import LogPartition
+    >>> print(LogPartition(451.28, 0.05, 63.0, 451.18, 451.38, "ais"))
+    log Z = 451.28 ± 0.05 nats (ais: 451.18 to 451.38, effective sample size 63)
+    """
+
+    value: float
+    stderr: float
+    ess: float
+    lower: float
+    upper: float
+    method: str
+
+    def __str__(self):
+        if self.method == "exact":
+            return f"log Z = {self.value:.2f} nats (exact)"
+        return (
+            f"log Z = {self.value:.2f} ± {self.stderr:.2f} nats ({self.method}: "
+            f"{self.lower:.2f} to {self.upper:.2f}, effective sample size {self.ess:.0f})"
+        )
+
+
+@validate_params(
+    {
+        "estimator": "no_validation",
+        "method": [StrOptions({"auto", "exact", "ais", "bracket"})],
+        "betas": [Interval(Integral, 2, None, closed="left"), "array-like"],
+        "n_chains": [Interval(Integral, 2, None, closed="left")],
+        "samples": ["array-like", None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def log_partition(
+    estimator, *, method="auto", betas=1000, n_chains=100, samples=None, random_state=None
+):
+    """Logarithm of the partition function, log Z = log Σ_{v,h} exp(−E(v, h) / T), in nats.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        Of this package, with units in layers.
+    method : {"auto", "exact", "ais", "bracket"}, default="auto"
+        "exact" sums over the states of the smaller layer: 2^n_units free energies, for up to
+        26 binary units. "ais" is annealed importance sampling [1]_ [2]_: chains pass from
+        independent units with the means of the training data (beta = 0) to the model
+        (beta = 1); their weights have the mean Z, their logarithms one that is too low.
+        "bracket" also anneals samples of the model back to beta = 0, which is off in the
+        other direction [3]_. "auto" is exact up to 18 binary units, and "ais" beyond.
+    betas : int or array-like of shape (n_betas,), default=1000
+        Levels: their number, spread so that the weights vary equally between any two, or the
+        rising levels themselves, from 0 to 1.
+    n_chains : int, default=100
+        Number of chains.
+    samples : array-like of shape (n_samples, n_features) or None, default=None
+        For "bracket": draws from the model to anneal back, as exact as can be had. None takes
+        the ends of the forward chains, drawn again by their weights, after 100 Gibbs sweeps.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the chains.
+
+    Returns
+    -------
+    log_z : LogPartition
+        value, stderr, ess (effective sample size), lower, upper and method. For "ais" the value
+        is log mean w, the standard error that of the mean over the mean, and the bounds are
+        1.96 standard errors away. For "bracket" `lower` is that of the forward and `upper` that
+        of the backward chains, and the effective sample size the smaller of the two.
+
+    Raises
+    ------
+    ValueError
+        Where an argument is invalid, or no layer can be enumerated.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the effective sample size is below 10: the estimate is then likely to be too low,
+        by more than its standard error says.
+
+    Notes
+    -----
+    The cost of "ais" is n_betas Gibbs sweeps of n_chains chains.
+
+    References
+    ----------
+    .. [1] R. M. Neal (2001). Annealed importance sampling. Statistics and Computing 11.
+    .. [2] R. Salakhutdinov, I. Murray (2008). On the quantitative analysis of deep belief
+       networks. ICML.
+    .. [3] Y. Burda, R. Grosse, R. Salakhutdinov (2015). Accurate and conservative estimates of
+       MRF log-likelihood using reverse annealing. AISTATS.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import BernoulliRBM, log_partition
+    >>> X = load_digits().data > 7
+    >>> rbm = BernoulliRBM(12, n_iter=5, random_state=0).fit(X)
+    >>> exact = log_partition(rbm)
+    >>> estimate = log_partition(rbm, method="ais", random_state=0)
+    >>> abs(estimate.value - exact.value) < 4 * estimate.stderr
+    True
+    """
+    check_is_fitted(estimator)
+    if method == "auto":
+        method = "exact" if _n_states(estimator) <= 2.0**EXACT_UNITS else "ais"
+    device = devices.resolve(estimator.device, fall_back=True)
+    with torch.inference_mode():
+        if method == "exact":
+            model = estimator._model(device, dtype=torch.float64)
+            value = partition.log_partition_exact(model).item()
+            return LogPartition(value, 0.0, np.inf, value, value, method)
+        model = estimator._model(device)
+        noise = Noise(check_random_state(random_state).randint(np.iinfo(np.int32).max), device)
+        betas = _levels(betas, model, noise)
+        log_weights, v = partition.log_weights_up(model, noise, betas, n_chains)
+        value, stderr, ess = _mean(log_weights.cpu().numpy())
+        lower, upper = value - 1.96 * stderr, value + 1.96 * stderr
+        if method == "bracket":
+            if samples is None:
+                chosen = torch.softmax(log_weights, 0).cpu().numpy().cumsum()
+                points = (np.arange(n_chains) + 0.5) / n_chains  # systematic resampling
+                index = np.searchsorted(chosen, points).clip(max=n_chains - 1)
+                v = run(model, v[torch.as_tensor(index, device=device)], noise, n_steps=100)
+            else:
+                v = torch.as_tensor(estimator._validate_rows(samples, reset=False)).to(model.W)
+            down = partition.log_weights_down(model, v, noise, betas)
+            back, back_stderr, back_ess = _mean(down.cpu().numpy())
+            upper, ess = -back + 1.96 * back_stderr, min(ess, back_ess)
+    if ess < SMALL_SAMPLE:
+        warnings.warn(
+            f"The effective sample size is {ess:.1f}: log Z is likely to be underestimated. "
+            "Raise betas, or n_chains.",
+            ConvergenceWarning,
+            stacklevel=3,  # through the validation of the arguments
+        )
+    return LogPartition(value, stderr, ess, lower, upper, method)
+
+
+@validate_params(
+    {
+        "estimator": "no_validation",
+        "X": "no_validation",
+        "log_z": [LogPartition, Real, None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def log_likelihood(estimator, X, *, log_z=None, random_state=None):
+    """Log-likelihood of each row, log p(v) = −F(v) / T − log Z, in nats.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+    log_z : LogPartition, float or None, default=None
+        log Z of the estimator, where it is known; None calls :func:`log_partition`.
+    random_state : int, RandomState instance or None, default=None
+        For :func:`log_partition`.
+
+    Returns
+    -------
+    log_p : ndarray of shape (n_samples,)
+        In double precision. Real-valued rows have densities.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import BernoulliRBM, log_likelihood, log_partition
+    >>> X = load_digits().data > 7
+    >>> rbm = BernoulliRBM(12, n_iter=5, random_state=0).fit(X[:1000])
+    >>> log_z = log_partition(rbm)
+    >>> bool(log_likelihood(rbm, X[1000:], log_z=log_z).mean() > -30)
+    True
+    """
+    free_energy = estimator.free_energy(X).astype(np.float64)  # (n_samples,)
+    if log_z is None:
+        log_z = log_partition(estimator, random_state=random_state)
+    value = log_z.value if isinstance(log_z, LogPartition) else log_z
+    return -free_energy / estimator.temperature - value
+
+
+@validate_params(
+    {
+        "estimator": "no_validation",
+        "X": "no_validation",
+        "n_flips": [Interval(Integral, 1, None, closed="left"), None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
+    """Pseudo-log-likelihood of each row, Σ_i log p(v_i | the other features of v), in nats.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        Of binary rows.
+    X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+    n_flips : int or None, default=None
+        Estimate the sum from as many features of each row, drawn without replacement; None
+        takes all of them, exactly.
+    random_state : int, RandomState instance or None, default=None
+        Chooses the features.
+
+    Returns
+    -------
+    score : ndarray of shape (n_samples,)
+        The time is that of n_samples · n_flips · n_components softplus functions.
+
+    Raises
+    ------
+    ValueError
+        Where the model is not one of binary rows.
+
+    References
+    ----------
+    J. Besag (1975). Statistical analysis of non-lattice data. The Statistician 24.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import BernoulliRBM, pseudo_likelihood
+    >>> X = load_digits().data > 7
+    >>> rbm = BernoulliRBM(12, n_iter=5, random_state=0).fit(X)
+    >>> exact = pseudo_likelihood(rbm, X).mean()
+    >>> estimate = pseudo_likelihood(rbm, X, n_flips=5, random_state=0).mean()
+    >>> bool(abs(estimate - exact) < 1)
+    True
+    """
+    check_is_fitted(estimator)
+    n_features, rng = estimator.components_.shape[1], check_random_state(random_state)
+    n_flips = n_features if n_flips is None else min(n_flips, n_features)
+
+    def scores(model, v):
+        if n_flips == n_features:
+            return model.pseudo_log_likelihood(v)
+        order = rng.random_sample(v.shape).argpartition(n_flips - 1, axis=1)[:, :n_flips]
+        return model.pseudo_log_likelihood(v, torch.as_tensor(order, device=v.device))
+
+    try:
+        return estimator._apply(scores, X, row_size=n_flips * len(estimator.components_))
+    except NotImplementedError as error:
+        raise ValueError(
+            f"pseudo_likelihood is defined for models of binary rows, such as BernoulliRBM; got "
+            f"{type(estimator).__name__}. Use log_likelihood."
+        ) from error
+
+
+def _n_states(estimator):
+    model = estimator._model(torch.device("cpu"))
+    layers = (model.hidden, len(model.c)), (model.visible, len(model.b))
+    return min(units.n_states(n_units) for units, n_units in layers)
+
+
+def _levels(betas, model, noise):
+    """The levels as a tensor: given, or spread over a short run."""
+    if isinstance(betas, Integral):
+        return partition.spread_betas(model, noise, int(betas), n_chains=50)
+    betas = np.asarray(betas, dtype=np.float64)
+    if betas.ndim != 1 or len(betas) < 2 or (betas[0], betas[-1]) != (0, 1):
+        raise ValueError("betas must be a number of levels, or the levels, from 0 to 1.")
+    if (np.diff(betas) < 0).any():
+        raise ValueError("betas must rise from 0 to 1.")
+    return torch.from_numpy(betas)
+
+
+def _mean(log_weights):
+    """Logarithm of the mean weight, its standard error, and the effective sample size."""
+    log_mean = logsumexp(log_weights) - np.log(len(log_weights))
+    weights = np.exp(log_weights - log_mean)  # (n_chains,), one on average
+    stderr = weights.std(ddof=1) / np.sqrt(len(weights))
+    return float(log_mean), float(stderr), float(weights.sum() ** 2 / (weights**2).sum())

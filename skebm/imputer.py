@@ -1,0 +1,154 @@
+"""RBMImputer: missing values from a model that is trained with values missing.
+
+∂ log p(v_observed)/∂θ = E[−∂E/∂θ | v_observed] − E[−∂E/∂θ]
+"""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skebm._sklearn import Interval, StrOptions, fit_context
+from skebm.chains import BaseRBM
+from skebm.engine import devices
+from skebm.engine.noise import Noise
+from skebm.rbm import BernoulliRBM
+
+
+class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Fill in missing values from a restricted Boltzmann machine.
+
+    The machine is trained on the observed values alone, by ascent of
+    log p(v_observed) = log Σ p(v_observed, v_missing): the missing values of every row are the
+    state of a Gibbs chain, with the observed values clamped, that goes on from epoch to epoch
+    [1]_. `transform` fills in E[v_missing | v_observed].
+
+    Parameters
+    ----------
+    estimator : BernoulliRBM or GaussianRBM, default=None
+        The machine, which is cloned; its `n_iter` is the number of epochs. None stands for
+        `BernoulliRBM()`, for values in [0, 1].
+    n_sweeps : int, default=1
+        Gibbs sweeps of the missing values after each epoch.
+    n_steps : int, default=100
+        Sweeps for each row in `transform`.
+    method : {"mean", "mean_field"}, default="mean"
+        What to fill in, as in :meth:`BernoulliRBM.impute`.
+    random_state : int, RandomState instance or None, default=None
+        Seeds training, and what `transform` draws: the same for every row, so that a row is
+        filled in alike whatever others there are.
+
+    Attributes
+    ----------
+    estimator_ : fitted estimator
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are strings.
+    seed_ : int
+        Seeds `transform`.
+
+    See Also
+    --------
+    sklearn.impute.IterativeImputer : Regressions of each feature on the others.
+
+    References
+    ----------
+    .. [1] Z. Ghahramani, M. Jordan (1994). Supervised learning from incomplete data via an EM
+       approach. NIPS 6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import BernoulliRBM, RBMImputer
+    >>> X = load_digits().data / 16
+    >>> missing = np.random.default_rng(0).uniform(size=X.shape) < 0.3
+    >>> holes = np.where(missing, np.nan, X)
+    >>> imputer = RBMImputer(BernoulliRBM(50, n_iter=20), random_state=0)
+    >>> filled = imputer.fit_transform(holes)
+    >>> error = np.square(filled - X)[missing].mean()
+    >>> bool(error < 0.7 * np.square(np.nanmean(holes, 0) - X)[missing].mean())
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [BaseRBM, None],
+        "n_sweeps": [Interval(Integral, 1, None, closed="left")],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+        "method": [StrOptions({"mean", "mean_field"})],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, estimator=None, *, n_sweeps=1, n_steps=100, method="mean", random_state=None
+    ):
+        self.estimator = estimator
+        self.n_sweeps = n_sweeps
+        self.n_steps = n_steps
+        self.method = method
+        self.random_state = random_state
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None):
+        """Train the machine on the observed values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            NaN where a value is missing.
+        y : None
+            Ignored; present for API consistency.
+
+        Returns
+        -------
+        self : object
+        """
+        X = self._validate(X, reset=True)
+        rng = check_random_state(self.random_state)
+        estimator = clone(BernoulliRBM() if self.estimator is None else self.estimator)
+        estimator.set_params(random_state=rng.randint(np.iinfo(np.int32).max))
+        missing = np.isnan(X)
+        if missing.all(axis=0).any():
+            empty = np.flatnonzero(missing.all(axis=0)).tolist()
+            raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
+        filled = np.where(missing, np.nanmean(X, axis=0), X)
+        for _ in range(estimator.n_iter):
+            estimator.partial_fit(filled)
+            if missing.any():
+                drawn = estimator.gibbs(filled, self.n_sweeps, clamped=~missing)
+                filled[missing] = drawn[missing]
+        self.estimator_ = estimator
+        self.seed_ = rng.randint(np.iinfo(np.int32).max)
+        return self
+
+    def transform(self, X):
+        """Fill in the missing values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            NaN where a value is missing.
+
+        Returns
+        -------
+        X_filled : ndarray of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        X = self._validate(X, reset=False)
+        device = devices.resolve(self.estimator_.device, fall_back=True)
+        noise = Noise(self.seed_, device, alike=True)
+        return self.estimator_._fill(X, noise, n_steps=self.n_steps, method=self.method)
+
+    def _validate(self, X, *, reset):
+        return validate_data(
+            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan"
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,105 @@
+"""Missing values, filled in by a machine that is trained without them."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+
+from skebm import BernoulliRBM, GaussianRBM, RBMImputer
+from skebm.engine.noise import Noise
+
+
+def with_holes(X, share=0.3, seed=0):
+    missing = np.random.default_rng(seed).uniform(size=X.shape) < share
+    return np.where(missing, np.nan, X), missing
+
+
+def pairs(n=400):
+    """Rows of two pairs of features, equal in each pair."""
+    bits = np.random.default_rng(1).integers(2, size=(n, 2)).astype(float)
+    return np.repeat(bits, 2, axis=1)
+
+
+def test_scikit_learn_has_no_objections():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(RBMImputer(BernoulliRBM(4, n_iter=3), n_steps=10), on_skip=None)
+    assert {result["check_name"] for result in results if result["status"] != "passed"} <= {
+        "check_array_api_input"
+    }
+
+
+def test_training_uses_the_rows_with_holes():
+    X, missing = with_holes(pairs(), 0.4)
+    assert not (~np.isnan(X)).all(axis=1).sum() > 80  # hardly a row is complete
+    rbm = BernoulliRBM(6, n_iter=150, learning_rate=0.1)
+    filled = RBMImputer(rbm, random_state=0).fit_transform(X)
+    assert_array_equal(filled[~missing], X[~missing])
+    partner = X[:, [1, 0, 3, 2]]
+    known = missing & ~np.isnan(partner)
+    assert np.abs(filled - partner)[known].mean() < 0.15
+
+
+def test_where_nothing_is_missing_the_machine_is_the_plain_one():
+    X = pairs(50)
+    imputer = RBMImputer(BernoulliRBM(3, n_iter=4), random_state=0).fit(X)
+    plain = BernoulliRBM(3, n_iter=4, random_state=imputer.estimator_.random_state).fit(X)
+    assert_array_equal(imputer.estimator_.components_, plain.components_)
+    assert_array_equal(imputer.transform(X), X)
+
+
+@pytest.mark.parametrize("method", ["mean", "mean_field"])
+def test_a_row_is_filled_in_alike_whatever_others_there_are(method):
+    X, _ = with_holes(pairs(60))
+    for rbm in (BernoulliRBM(5, n_iter=5), GaussianRBM(5, n_iter=5)):
+        imputer = RBMImputer(rbm, method=method, n_steps=20, random_state=0).fit(X)
+        whole = imputer.transform(X)
+        assert_allclose(imputer.transform(X[30:33]), whole[30:33])
+        assert_allclose(imputer.transform(X[::-1]), whole[::-1])
+
+
+def test_the_first_step_of_a_pipeline():
+    X, missing = with_holes(pairs())
+    y = pairs()[:, 0]
+    rbm = BernoulliRBM(6, n_iter=100)
+    model = make_pipeline(RBMImputer(rbm, n_steps=50, random_state=0), LogisticRegression())
+    model.fit(X, y)
+    decided = ~missing[:, :2].all(axis=1)
+    assert model.score(X[decided], y[decided]) > 0.95
+    again = pickle.loads(pickle.dumps(model))
+    assert_array_equal(again.predict(X), model.predict(X))
+    assert clone(model).get_params()["rbmimputer__estimator__n_components"] == 6
+
+
+def test_the_same_seed_fills_in_the_same():
+    X, _ = with_holes(pairs(60))
+    rbm = BernoulliRBM(4, n_iter=5)
+    first, again, other = (RBMImputer(rbm, random_state=s).fit_transform(X) for s in (0, 0, 1))
+    assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not hasattr(rbm, "components_")
+
+
+def test_features_without_a_value_are_named():
+    X, _ = with_holes(pairs(60))
+    X[:, 2] = np.nan
+    with pytest.raises(ValueError, match=r"no value at all in the features \[2\]"):
+        RBMImputer(BernoulliRBM(2)).fit(X)
+
+
+def test_noise_that_is_alike_is_the_same_for_every_row():
+    import torch
+
+    for draw in (Noise.uniform, Noise.normal):
+        x = draw(Noise(0, alike=True), torch.empty(5, 1000))
+        assert x.shape == (5, 1000)
+        assert (x == x[0]).all()
+        assert_allclose(x[0].mean(), draw(Noise(1), torch.empty(100_000)).mean(), atol=0.1)
+    p = torch.linspace(0, 1, 5)[:, None].expand(5, 20_000)
+    assert_allclose(Noise(0, alike=True).bernoulli(p).mean(1), p[:, 0], atol=0.02)
