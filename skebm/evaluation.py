@@ -117,7 +117,8 @@ def log_partition(
     Raises
     ------
     ValueError
-        Where an argument is invalid, or no layer can be enumerated.
+        Where an argument is invalid, no layer can be enumerated, or the estimator is not a model
+        with units in layers.
 
     Warns
     -----
@@ -148,16 +149,16 @@ def log_partition(
     >>> abs(estimate.value - exact.value) < 4 * estimate.stderr
     True
     """
-    check_is_fitted(estimator)
+    _check_layers(estimator)
     if method == "auto":
         method = "exact" if _n_states(estimator) <= 2.0**EXACT_UNITS else "ais"
     device = devices.resolve(estimator.device, fall_back=True)
     with torch.inference_mode():
         if method == "exact":
-            model = estimator._model(device, dtype=torch.float64)
+            model = _law(estimator, device, torch.float64)
             value = partition.log_partition_exact(model).item()
             return LogPartition(value, 0.0, np.inf, value, value, method)
-        model = estimator._model(device)
+        model = _law(estimator, device)
         noise = Noise(check_random_state(random_state).randint(np.iinfo(np.int32).max), device)
         betas = _levels(betas, model, noise)
         log_weights, v = partition.log_weights_up(model, noise, betas, n_chains)
@@ -210,6 +211,16 @@ def log_likelihood(estimator, X, *, log_z=None, random_state=None):
     log_p : ndarray of shape (n_samples,)
         In double precision. Real-valued rows have densities.
 
+    Raises
+    ------
+    ValueError
+        Where the estimator is not a model with units in layers, or X is invalid.
+
+    Notes
+    -----
+    The cost is one matrix product, X W, beside that of log Z; memory is bounded whatever the
+    number of rows.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -220,6 +231,7 @@ def log_likelihood(estimator, X, *, log_z=None, random_state=None):
     >>> bool(log_likelihood(rbm, X[1000:], log_z=log_z).mean() > -30)
     True
     """
+    _check_layers(estimator)
     free_energy = estimator.free_energy(X).astype(np.float64)  # (n_samples,)
     if log_z is None:
         log_z = log_partition(estimator, random_state=random_state)
@@ -275,7 +287,7 @@ def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
     >>> bool(abs(estimate - exact) < 1)
     True
     """
-    check_is_fitted(estimator)
+    _check_layers(estimator)
     n_features, rng = estimator.components_.shape[1], check_random_state(random_state)
     n_flips = n_features if n_flips is None else min(n_flips, n_features)
 
@@ -292,6 +304,22 @@ def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
             f"pseudo_likelihood is defined for models of binary rows, such as BernoulliRBM; got "
             f"{type(estimator).__name__}. Use log_likelihood."
         ) from error
+
+
+def _check_layers(estimator):
+    if not hasattr(estimator, "_model"):
+        raise ValueError(
+            "The likelihood is known of models with units in layers, such as BernoulliRBM and "
+            f"GaussianRBM; got {type(estimator).__name__}. From a pipeline, take its last step."
+        )
+    check_is_fitted(estimator)
+
+
+def _law(estimator, device, dtype=None):
+    """The model of a fitted estimator, whose chains sample from it whatever those of fit did."""
+    model = estimator._model(device, dtype=dtype)
+    model.visible, model.hidden = model.visible.law(), model.hidden.law()
+    return model
 
 
 def _n_states(estimator):

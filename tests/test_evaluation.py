@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skebm import (
@@ -69,6 +70,12 @@ def test_error_bars_cover_the_truth_as_often_as_they_say():
     assert 0.85 < np.std(errors) < 1.2
 
 
+def test_mean_field_chains_do_not_touch_the_estimate():
+    rbm = fitted(visible="mean")
+    found = log_partition(rbm, method="ais", betas=100, n_chains=1000, random_state=0)
+    assert abs(found.value - exact_log_z(rbm)) < 4 * found.stderr < 0.1
+
+
 @pytest.mark.parametrize("betas", [2, [0, 1], 4, 101])
 def test_any_number_of_levels_is_right_on_average(betas):
     rbm = fitted(n_components=3, n_iter=5)
@@ -124,6 +131,9 @@ def test_unfitted_and_unsupported_models_are_named():
             function(BernoulliRBM(), ROWS)
     with pytest.raises(NotFittedError):
         log_partition(BernoulliRBM())
+    for function in (lambda e: log_likelihood(e, ROWS), log_partition):
+        with pytest.raises(ValueError, match=r"such as BernoulliRBM .* got PCA"):
+            function(PCA().fit(ROWS))
     with pytest.raises(ValueError, match="binary rows, such as BernoulliRBM; got GaussianRBM"):
         pseudo_likelihood(fitted(GaussianRBM), ROWS)
     with pytest.raises(ValueError, match="To enumerate a layer"):

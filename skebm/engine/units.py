@@ -8,6 +8,8 @@ and partition functions follow from them (`skebm.engine.models`). Where `out` is
 result is written there; it may be `field` itself.
 """
 
+from __future__ import annotations
+
 import math
 from abc import ABC, abstractmethod
 
@@ -43,6 +45,10 @@ class Units(ABC):
     @abstractmethod
     def natural(self, mean: Tensor) -> Tensor:
         """The field at which units have this mean, kept finite: the inverse of `mean`."""
+
+    def law(self) -> Units:
+        """Units of this law, whose samples are draws from it."""
+        return self
 
     def n_states(self, n_units: int) -> float:
         """How many states `n_units` units have."""
@@ -94,6 +100,9 @@ class MeanBernoulli(Bernoulli):
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
         return self.mean(field, out)
+
+    def law(self) -> Units:
+        return Bernoulli()
 
 
 class Gaussian(Units):
