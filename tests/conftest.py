@@ -14,34 +14,117 @@ from torch import Tensor
 from skebm.engine.gradients import Phases
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
-from skebm.engine.units import Bernoulli, Gaussian, MeanBernoulli, Shifted
+from skebm.engine.units import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    Gaussian,
+    MeanBernoulli,
+    Mixed,
+    NoisyRelu,
+    Rectified,
+    Shifted,
+    Spin,
+    SteppedSigmoid,
+)
 
 settings.register_profile("skebm", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("skebm")
 
-# A new kind of units is checked by adding its row: (constructor, quadrature points, weights).
-# Discrete units sum over their states; continuous ones integrate on a fine grid.
+# A new kind of units is checked by adding its row to one of two tables.
+# Units that are alike: (constructor, quadrature points, weights). Discrete units sum over their
+# states; continuous ones integrate on a fine grid.
 _binary = (torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
 _shift = torch.tensor(0.25).double()
 _line = (0.01 * torch.arange(-3000, 3001).double(), torch.full((6001,), 0.01, dtype=torch.float64))
+
+
+def _interval(low, high, n=64):
+    """Gauss-Legendre points and weights."""
+    x, w = np.polynomial.legendre.leggauss(n)
+    return torch.from_numpy((x + 1) * (high - low) / 2 + low), torch.from_numpy(
+        w * (high - low) / 2
+    )
+
+
+def _learned(n=1):
+    return torch.linspace(-0.8, 0.5, n).double() if n > 1 else torch.tensor([0.4]).double()
+
+
+_steps = torch.arange(65).double()
 UNITS = {
     "bernoulli": (Bernoulli, *_binary),
     "mean": (MeanBernoulli, *_binary),
+    "spin": (Spin, torch.tensor([-1.0, 1.0]).double(), torch.ones(2).double()),
+    "continuous": (ContinuousBernoulli, *_interval(0.0, 1.0)),
     "gaussian": (Gaussian, *_line),
-    "gaussian of variance 2": (lambda: Gaussian(2.0), *_line),
+    "gaussian of temperature 2": (lambda: Gaussian(2.0), *_line),
+    "gaussian that learns": (lambda: Gaussian(0.7, _learned()), *_line),
+    "rectified": (Rectified, *_interval(0.0, 40.0, 400)),
+    "rectified of temperature 2": (lambda: Rectified(2.0), *_interval(0.0, 60.0, 400)),
+    "stepped": (SteppedSigmoid, _steps, torch.ones(65).double()),
+    "stepped of temperature 2": (lambda: SteppedSigmoid(2.0), _steps, torch.ones(65).double()),
+    "noisy relu": (NoisyRelu, _steps, torch.ones(65).double()),
     "shifted bernoulli": (lambda: Shifted(Bernoulli(), _shift), _binary[0] - 0.25, _binary[1]),
     "shifted gaussian": (lambda: Shifted(Gaussian(2.0), _shift), *_line),
+    "shifted rectified": (
+        lambda: Shifted(Rectified(), _shift),
+        _interval(0.0, 40.0, 400)[0] - 0.25,
+        _interval(0.0, 40.0, 400)[1],
+    ),
 }
-SAMPLED_UNITS = [name for name in UNITS if name != "mean"]
+SAMPLED_UNITS = [name for name in UNITS if name not in ("mean", "noisy relu")]
 
-# A new model is checked by adding its row: visible and hidden units.
-MODELS = {
-    "bernoulli-bernoulli": (Bernoulli, Bernoulli),
-    "gaussian-bernoulli": (Gaussian, Bernoulli),
-    "bernoulli-gaussian": (Bernoulli, Gaussian),
-    "gaussian of variance 2-bernoulli": (lambda: Gaussian(2.0), Bernoulli),
+
+def groups(n):
+    """Groups of at most three categories, n in all."""
+    sizes = []
+    while n:
+        sizes.append(min(n, 3 - len(sizes) % 2))
+        n -= sizes[-1]
+    return sizes
+
+
+def _mixed(n, *kinds):
+    """Units of two kinds: the first half of them, and the rest."""
+    first, second = kinds
+    return Mixed(
+        [(first(n - n // 2), n - n // 2), (second(n // 2), n // 2)] if n > 1 else [(first(n), n)]
+    )
+
+
+# Units of finitely many states, n of them: (constructor, given n).
+FINITE_UNITS = {
+    "bernoulli": lambda n: Bernoulli(),
+    "spin": lambda n: Spin(),
+    "categorical": lambda n: Categorical(groups(n)),
+    "mixed": lambda n: _mixed(n, lambda n: Categorical(groups(n)), lambda n: Spin()),
+    "shifted categorical": lambda n: Shifted(Categorical(groups(n)), _shift),
 }
-BERNOULLI_HIDDEN = [name for name in MODELS if name.endswith("-bernoulli")]
+
+# A new model is checked by adding its row: visible and hidden units, given how many.
+MODELS = {
+    "bernoulli-bernoulli": (lambda n: Bernoulli(), lambda n: Bernoulli()),
+    "spin-spin": (lambda n: Spin(), lambda n: Spin()),
+    "categorical-bernoulli": (lambda n: Categorical(groups(n)), lambda n: Bernoulli()),
+    "bernoulli-categorical": (lambda n: Bernoulli(), lambda n: Categorical(groups(n))),
+    "bernoulli-gaussian": (lambda n: Bernoulli(), lambda n: Gaussian()),
+    "bernoulli-rectified": (lambda n: Bernoulli(), lambda n: Rectified()),
+    "spin-stepped": (lambda n: Spin(), lambda n: SteppedSigmoid(2.0)),
+    "continuous-bernoulli": (lambda n: ContinuousBernoulli(), lambda n: Bernoulli()),
+    "gaussian-bernoulli": (lambda n: Gaussian(), lambda n: Bernoulli()),
+    "gaussian of temperature 2-spin": (lambda n: Gaussian(2.0), lambda n: Spin()),
+    "gaussian that learns-bernoulli": (
+        lambda n: Gaussian(0.7, _learned(n).clone()),
+        lambda n: Bernoulli(),
+    ),
+    "mixed-bernoulli": (
+        lambda n: _mixed(
+            n, lambda n: Gaussian(1.0, _learned(n).clone()), lambda n: Categorical([n])
+        ),
+        lambda n: Bernoulli(),
+    ),
+}
 
 
 def make_model(name="bernoulli-bernoulli", n_visible=4, n_hidden=3, seed=0, scale=0.7, b0=True):
@@ -53,8 +136,8 @@ def make_model(name="bernoulli-bernoulli", n_visible=4, n_hidden=3, seed=0, scal
         return torch.from_numpy(rng.normal(0, scale, shape))
 
     return RBM(
-        visible(),
-        hidden(),
+        visible(n_visible),
+        hidden(n_hidden),
         draw(n_hidden, n_visible),
         draw(n_visible),
         draw(n_hidden),
@@ -64,28 +147,55 @@ def make_model(name="bernoulli-bernoulli", n_visible=4, n_hidden=3, seed=0, scal
 
 def states(n):
     """All 2^n binary rows."""
-    return torch.tensor(list(itertools.product([0.0, 1.0], repeat=n))).double()
+    return all_states(Bernoulli(), n)
+
+
+def all_states(units, n) -> Tensor:
+    """Every state of n units of finitely many states, a row each."""
+    return units.states(torch.arange(int(units.n_states(n))), n, torch.empty(0).double())
+
+
+def visible_states(model) -> Tensor:
+    return all_states(model.visible, len(model.b))
+
+
+def hidden_states(model) -> Tensor:
+    return all_states(model.hidden, len(model.c))
 
 
 def log_z(model, beta=1.0) -> Tensor:
-    """log Z by enumerating whichever layer is binary."""
-    if isinstance(model.visible, Bernoulli):
-        return torch.logsumexp(-model.free_energy(states(len(model.b)), beta), 0)
-    return torch.logsumexp(-model.hidden_free_energy(states(len(model.c)), beta), 0)
+    """log Z by enumerating whichever layer has finitely many states."""
+    if model.visible.n_states(len(model.b)) < math.inf:
+        return torch.logsumexp(-model.free_energy(visible_states(model), beta), 0)
+    return torch.logsumexp(-model.hidden_free_energy(hidden_states(model), beta), 0)
 
 
 def probabilities(model, beta=1.0) -> Tensor:
-    """p(v) of every binary v."""
-    return torch.softmax(-model.free_energy(states(len(model.b)), beta), 0)
+    """p(v) of every v."""
+    return torch.softmax(-model.free_energy(visible_states(model), beta), 0)
+
+
+def exact_draws(model, n, beta=1.0, seed=0) -> Tensor:
+    """Rows from the law at beta, by enumerating a layer."""
+    rng = np.random.default_rng(seed)
+    if model.visible.n_states(len(model.b)) < math.inf:
+        v, p = visible_states(model), probabilities(model, beta)
+        return v[rng.choice(len(v), size=n, p=p.numpy())]
+    h = hidden_states(model)
+    p = torch.softmax(-model.hidden_free_energy(h, beta), 0)
+    picked = h[rng.choice(len(h), size=n, p=p.numpy())]
+    return model.sample_visible(picked, Noise(seed + 1000), beta)
 
 
 def transition_matrix(model, beta):
     """P(v → v′) of one sweep, a row for each v."""
-    v, h = states(len(model.b)), states(len(model.c))
+    v, h = visible_states(model), hidden_states(model)
     field_h = model.hidden_field(v, beta)
     field_v = model.visible_field(h, beta)
-    to_hidden = h @ field_h.T - model.hidden.cumulant(field_h)  # (2^n_hidden, 2^n_visible)
-    to_visible = v @ field_v.T - model.visible.cumulant(field_v)  # (2^n_visible, 2^n_hidden)
+    to_hidden = h @ field_h.T - model.hidden.cumulant(
+        field_h
+    )  # (n_hidden_states, n_visible_states)
+    to_visible = v @ field_v.T - model.visible.cumulant(field_v)  # the other way round
     return (to_visible.exp() @ to_hidden.exp()).T
 
 
@@ -110,10 +220,8 @@ def flat_grad(model) -> Tensor:
 
 def some_rows(model, n=5, seed=1) -> Tensor:
     """Rows that the visible units can take."""
-    rng = np.random.default_rng(seed)
-    shape = (n, len(model.b))
-    real = rng.normal(size=shape)
-    return torch.from_numpy(real if isinstance(model.visible, Gaussian) else (real > 0) * 1.0)
+    field = torch.from_numpy(np.random.default_rng(seed).normal(size=(n, len(model.b))))
+    return model.visible.sample(field, Noise(seed))
 
 
 def exact_log_z(estimator) -> float:

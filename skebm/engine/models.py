@@ -10,17 +10,17 @@ beta runs from an independent reference model (0) to the model itself (1); it is
 a column, one value for each row.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from skebm.engine.noise import Noise
 from skebm.engine.products import product
-from skebm.engine.units import Shifted, Units
+from skebm.engine.units import Shifted, Units, softplus
 
 Beta = float | Tensor
 
@@ -88,6 +88,10 @@ class EnergyModel(ABC):
         """Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `h` is multiplied by `weight`."""
 
     @abstractmethod
+    def confine_(self) -> None:
+        """Bring parameters that have bounds back into them."""
+
+    @abstractmethod
     def start(self, n: int, noise: Noise) -> Tensor:
         """`n` exact draws from the reference model: (n, n_visible)."""
 
@@ -135,13 +139,16 @@ class RBM(EnergyModel):
         precision: str = "highest",
     ):
         self.visible, self.hidden = visible, hidden
-        # W (n_hidden, n_visible), b (n_visible,) and c (n_hidden,)
-        self.theta, (self.W, self.b, self.c) = pack(W, b, c)
+        # W (n_hidden, n_visible), b (n_visible,), c (n_hidden,), and what visible units learn
+        learned = visible.parameters()
+        self.theta, (self.W, self.b, self.c, *rest) = pack(W, b, c, *learned.values())
+        visible.adopt(dict(zip(learned, rest)))
         self.b0 = self.b if b0 is None else b0  # (n_visible,), the reference model's bias
         self.coupling = Dense(self.W, precision)
 
     def parameters(self) -> dict[str, Tensor]:
-        return {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}
+        coupled = {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}
+        return coupled | self.visible.parameters()
 
     def weights(self) -> list[Tensor]:
         return [self.W]
@@ -192,6 +199,10 @@ class RBM(EnergyModel):
         self.coupling.correlate_(grad(self.W), states.h_t, states.v)
         torch.mv(states.v_t, states.weight, out=grad(self.b))
         torch.mv(states.h_t, states.ones, out=grad(self.c))
+        self.visible.set_grad(states.v, states.weight)
+
+    def confine_(self) -> None:
+        self.visible.confine_()
 
     @contextmanager
     def centered(self, mu: Tensor, lam: Tensor) -> Iterator[None]:
@@ -216,17 +227,22 @@ class RBM(EnergyModel):
     def log_partition_reference(self) -> Tensor:
         return self.visible.cumulant(self.b0) + self.hidden.cumulant(torch.zeros_like(self.c))
 
-    def pseudo_log_likelihood(self, v: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Σ_i log p(v_i | the rest of v), for visible units of two states: (n,).
+    def pseudo_log_likelihood(self, v: Tensor, sites: Tensor | None = None) -> Tensor:
+        """Σ_i log p(v_i | the rest of v), over the sites of discrete visible units: (n,).
 
-        With `columns` (n, k), the sum is estimated from these k units of each row.
+        With `sites` (n, k), the sum is estimated from these k of each row.
         """
-        n_visible = v.shape[1]
-        change, b, W_t = self.visible.flip(v) - v, self.b, self.W.T  # (n, n_visible), …
-        if columns is not None:
-            change, b, W_t = change.gather(1, columns), b[columns], W_t[columns]
-        field = self.hidden_field(v)  # (n, n_hidden)
-        flipped = field[:, None, :] + change[:, :, None] * W_t  # (n, k, n_hidden)
-        gain = self.hidden.cumulant(flipped) - self.hidden.cumulant(field)[:, None]  # (n, k)
-        share = n_visible / change.shape[1]
-        return -softplus(gain + change * b).sum(-1) * share
+        moves, share = self.visible.moves(v), 1.0
+        if sites is not None:
+            n_sites = self.visible.n_sites(v.shape[1])
+            moves, share = moves.at(sites, n_sites), n_sites / sites.shape[1]
+        field = self.hidden_field(v)[:, None, None]  # (n, 1, 1, n_hidden)
+        gain = moves.change * self.b[moves.unit]  # (n, n_sites, n_moves)
+        moved = field + moves.change[..., None] * self.W.T[moves.unit]  # (…, n_hidden)
+        if moves.emptied is not None:
+            gain = gain - self.b[moves.emptied]
+            moved = moved - self.W.T[moves.emptied]
+        gain = gain + self.hidden.cumulant(moved) - self.hidden.cumulant(field)
+        if moves.allowed is not None:
+            gain = gain.masked_fill(~moves.allowed, -math.inf)
+        return -softplus(gain.logsumexp(-1)).sum(-1) * share

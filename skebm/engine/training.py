@@ -141,6 +141,7 @@ class Trainer:
         if self.max_norm is not None:
             for W in model.weights():
                 W.renorm_(2, 0, self.max_norm)
+        model.confine_()
 
     def add_sparsity(self, target: float) -> None:
         """Pull each hidden unit's mean activation on the data towards the target.

@@ -6,18 +6,52 @@
 A kind of units is these functions and nothing else: free energies, conditionals, gradients
 and partition functions follow from them (`skebm.engine.models`). Where `out` is given, the
 result is written there; it may be `field` itself.
+
+At temperature T the law is exp(−E/T). Fields are divided by T already; units whose base measure
+has an energy of its own take T as `temperature`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn import functional
 
 from skebm.engine.noise import Noise
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x), to double precision: torch's own stops at e^−20."""
+    return functional.softplus(x, threshold=40.0)
+
+
+class Moves(NamedTuple):
+    """The states that each site of a row can go to, while all others stay as they are.
+
+    A site is what has a state of its own: a binary unit, or the units of a category. There
+    are up to n_moves other states of a site.
+    """
+
+    unit: Tensor  # (n or 1, n_sites, n_moves): the unit that changes,
+    change: Tensor  # (n or 1, n_sites or 1, n_moves or 1): by how much
+    emptied: Tensor | None = None  # (n, n_sites, 1): a unit that goes from one to zero with it
+    allowed: Tensor | None = None  # (n, n_sites, n_moves): False where a site has fewer moves
+
+    def at(self, sites: Tensor, n_sites: int) -> Moves:
+        """The moves of some sites of each row alone, (n, k)."""
+
+        def chosen(t: Tensor | None) -> Tensor | None:
+            if t is None:
+                return None
+            t = t.expand(len(sites), n_sites, -1)
+            return t.gather(1, sites[..., None].expand(-1, -1, t.shape[2]))
+
+        return Moves(*map(chosen, self))
 
 
 class Units(ABC):
@@ -25,6 +59,8 @@ class Units(ABC):
 
     #: The interval that values of a unit lie in.
     support: tuple[float, float] = (-math.inf, math.inf)
+    #: Whether `moves` enumerates the states of a site.
+    is_discrete = False
 
     @abstractmethod
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
@@ -42,13 +78,46 @@ class Units(ABC):
         """Logarithm of the base measure, summed over the last axis."""
         return x.new_zeros(x.shape[:-1])
 
-    @abstractmethod
     def natural(self, mean: Tensor) -> Tensor:
-        """The field at which units have this mean, kept finite: the inverse of `mean`."""
+        """The field at which units have this mean, kept within ±74: the inverse of `mean`."""
+        low, high = torch.full_like(mean, -5.0), torch.full_like(mean, 5.0)
+        for _ in range(60):
+            middle = (low + high) / 2
+            above = self.mean(middle.sinh()) > mean
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return ((low + high) / 2).sinh()
 
     def law(self) -> Units:
         """Units of this law, whose samples are draws from it."""
         return self
+
+    # Units that learn
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What is learned of the base measure, by name."""
+        return {}
+
+    def adopt(self, parameters: dict[str, Tensor]) -> None:  # noqa: B027
+        """Have these tensors as parameters from now on."""
+
+    def set_grad(self, x: Tensor, weight: Tensor) -> None:  # noqa: B027
+        """Σ_i weight_i ∂log_base(x_i)/∂parameter into every `.grad`."""
+
+    def confine_(self) -> None:  # noqa: B027
+        """Bring parameters back into their bounds."""
+
+    def nodes(self, field: Tensor) -> Tensor:
+        """States with the mean and, if log_base learns, its statistics: (k, *field.shape).
+
+        On average over the k states, that is.
+        """
+        return self.mean(field)[None]
+
+    def growth(self) -> Tensor | float:
+        """The s for which the cumulant grows as s field²/2 where fields are large."""
+        return 0.0
+
+    # Units of finitely many states
 
     def n_states(self, n_units: int) -> float:
         """How many states `n_units` units have."""
@@ -58,12 +127,34 @@ class Units(ABC):
         """States of `n_units` units by their number, in the type of `like`: (n, n_units)."""
         raise NotImplementedError(f"{type(self).__name__} units have no end of states.")
 
-    def flip(self, x: Tensor) -> Tensor:
-        """The other state of each unit, for units that have two."""
-        raise NotImplementedError(f"{type(self).__name__} units have more than two states.")
+    def n_sites(self, n_units: int) -> int:
+        """How many sites `n_units` units make up."""
+        return n_units
+
+    def moves(self, x: Tensor) -> Moves:
+        """The other states of every site of the rows x (n, n_units)."""
+        raise NotImplementedError(f"{type(self).__name__} units have no end of states.")
 
 
-class Bernoulli(Units):
+class Binary(Units):
+    """Units of two states, low and high."""
+
+    is_discrete = True
+
+    def n_states(self, n_units: int) -> float:
+        return 2.0**n_units
+
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        bits = torch.arange(n_units, device=index.device)  # (n_units,)
+        low, high = self.support
+        return (index[:, None] >> bits & 1).to(like).mul_(high - low).add_(low)  # (n, n_units)
+
+    def moves(self, x: Tensor) -> Moves:
+        unit = torch.arange(x.shape[1], device=x.device)[None, :, None]
+        return Moves(unit, (sum(self.support) - 2 * x)[:, :, None])
+
+
+class Bernoulli(Binary):
     """x ∈ {0, 1}:  mean σ(f), cumulant log(1 + e^f)."""
 
     support = (0.0, 1.0)
@@ -80,16 +171,6 @@ class Bernoulli(Units):
     def natural(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
 
-    def n_states(self, n_units: int) -> float:
-        return 2.0**n_units
-
-    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
-        bits = torch.arange(n_units, device=index.device)  # (n_units,)
-        return (index[:, None] >> bits & 1).to(like)  # (n, n_units)
-
-    def flip(self, x: Tensor) -> Tensor:
-        return 1 - x
-
 
 class MeanBernoulli(Bernoulli):
     """Bernoulli units whose "samples" are their means: the mean-field approximation.
@@ -105,28 +186,364 @@ class MeanBernoulli(Bernoulli):
         return Bernoulli()
 
 
-class Gaussian(Units):
-    """x ∈ ℝ:  log_base −x²/2s, mean s f, cumulant (s f² + log 2πs)/2, where s is the variance."""
+class Spin(Binary):
+    """x ∈ {−1, 1}:  mean tanh f, cumulant log(2 cosh f)."""
 
-    def __init__(self, variance: float = 1.0):
-        self.variance = variance
+    support = (-1.0, 1.0)
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.tanh(field, out=out)
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        up = torch.mul(field, 2, out=out).sigmoid_()
+        return noise.bernoulli(up, out=up).mul_(2).sub_(1)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return (softplus(2 * field) - field).sum(-1)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return torch.logit((1 + mean) / 2, eps=1e-3) / 2
+
+
+class Categorical(Units):
+    """Groups of units of which exactly one is 1 and the others are 0: the categories of a column.
+
+    mean softmax(f) in each group, cumulant Σ_groups log Σ_k e^{f_k}
+    """
+
+    support = (0.0, 1.0)
+    is_discrete = True
+
+    def __init__(self, sizes: Sequence[int]):
+        self.sizes = list(sizes)
+        n_groups, widest = len(self.sizes), max(self.sizes)
+        place = torch.arange(widest).expand(n_groups, -1)
+        self.is_there = place < torch.tensor(self.sizes)[:, None]  # (n_groups, widest)
+        # Where each unit stands in the table of groups, which is filled up to the widest.
+        self.slot = self.is_there.flatten().nonzero()[:, 0]  # (n_units,)
+        self.first = torch.tensor(self.sizes).cumsum(0) - torch.tensor(self.sizes)  # (n_groups,)
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        shares = self._table(field).softmax(-1).flatten(-2)  # (…, n_groups · widest)
+        return torch.index_select(shares, -1, self.slot.to(field.device), out=out)
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        # The largest of fields with Gumbel noise is a draw from their softmax.
+        gumbel = noise.uniform(field).log().neg_().log_().neg_()
+        return self._one_hot(self._table(gumbel.add_(field)).argmax(-1), field, out)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return self._table(field).logsumexp(-1).sum(-1)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return mean.clamp(min=1e-3).log()
+
+    def n_states(self, n_units: int) -> float:
+        return float(math.prod(self.sizes))
+
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        digits = []
+        for size in self.sizes:
+            digits.append(index % size)
+            index = index // size
+        return self._one_hot(torch.stack(digits, -1), like.new_empty(len(index), n_units), None)
+
+    def n_sites(self, n_units: int) -> int:
+        return len(self.sizes)
+
+    def moves(self, x: Tensor) -> Moves:
+        there, first = self.is_there.to(x.device), self.first.to(x.device)
+        place = torch.arange(there.shape[1], device=x.device)
+        unit = (first[:, None] + place).clamp(max=x.shape[1] - 1)[None]  # (1, n_sites, widest)
+        emptied = first[:, None] + self._table(x).argmax(-1, keepdim=True)  # (n, n_sites, 1)
+        return Moves(unit, x.new_ones(1, 1, 1), emptied, there & (unit != emptied))
+
+    def _table(self, x: Tensor) -> Tensor:
+        """The units by groups, with −∞ where a group has fewer: (…, n_groups, widest)."""
+        table = x.new_full((*x.shape[:-1], self.is_there.numel()), -math.inf)
+        return table.index_copy(-1, self.slot.to(x.device), x).unflatten(-1, self.is_there.shape)
+
+    def _one_hot(self, place: Tensor, like: Tensor, out: Tensor | None) -> Tensor:
+        """The state with the unit at this place of each group on, place (…, n_groups)."""
+        out = torch.empty_like(like) if out is None else out
+        return out.zero_().scatter_(-1, place + self.first.to(place.device), 1.0)
+
+
+class ContinuousBernoulli(Units):
+    """x ∈ [0, 1] with density ∝ e^{x f}:  cumulant log((e^f − 1)/f), mean 1/(1 − e^{−f}) − 1/f."""
+
+    support = (0.0, 1.0)
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        small, f = _small(field), _away_from_zero(field)
+        square = field.square()
+        series = 1 / 47900160
+        for coefficient in (-1 / 1209600, 1 / 30240, -1 / 720, 1 / 12):
+            series = coefficient + square * series
+        mean = torch.where(small, 0.5 + field * series, -1 / torch.expm1(-f) - 1 / f)
+        return _into(out, mean)
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        steep = field.abs().clamp(min=1e-20)
+        x = -torch.log1p(noise.uniform(field) * torch.expm1(-steep)) / steep  # at −|field|
+        return _into(out, torch.where(field > 0, 1 - x, x).clamp_(0, 1))
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        small, steep = _small(field), _away_from_zero(field).abs()
+        square = field.square()
+        series = 1 / 479001600
+        for coefficient in (-1 / 9676800, 1 / 181440, -1 / 2880, 1 / 24):
+            series = coefficient + square * series
+        far = steep / 2 + torch.log(-torch.expm1(-steep) / steep)
+        return (field / 2 + torch.where(small, square * series, far)).sum(-1)
+
+
+def _small(field: Tensor) -> Tensor:
+    return field.abs() < 0.5
+
+
+def _away_from_zero(field: Tensor) -> Tensor:
+    return torch.where(_small(field), torch.ones_like(field), field)
+
+
+def _into(out: Tensor | None, result: Tensor) -> Tensor:
+    return result if out is None else out.copy_(result)
+
+
+class Gaussian(Units):
+    """x ∈ ℝ:  log_base −x²/2s, mean s f, cumulant (s f² + log 2πs)/2, where s is the variance.
+
+    s = temperature · exp(log_variance); log_variance, where it is given, is learned. Every unit
+    has its own.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        log_variance: Tensor | None = None,
+        bounds: tuple[float, float] = (-math.inf, math.inf),
+    ):
+        self.temperature, self.log_variance, self.bounds = temperature, log_variance, bounds
+
+    @property
+    def variance(self) -> Tensor | float:
+        if self.log_variance is None:
+            return self.temperature
+        return self.temperature * self.log_variance.exp()  # (n_units,)
 
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
         return torch.mul(field, self.variance, out=out)
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
-        spread = math.sqrt(self.variance)
-        return torch.add(self.mean(field, out), noise.normal(field), alpha=spread, out=out)
+        spread = self.variance**0.5
+        return torch.add(self.mean(field, out), noise.normal(field).mul_(spread), out=out)
 
     def cumulant(self, field: Tensor) -> Tensor:
-        constant = math.log(2 * math.pi * self.variance)
-        return ((self.variance * field.square() + constant) / 2).sum(-1)
+        constant = math.log(2 * math.pi * self.temperature)
+        log_variance = 0.0 if self.log_variance is None else self.log_variance
+        return ((self.variance * field.square() + (log_variance + constant)) / 2).sum(-1)
 
     def log_base(self, x: Tensor) -> Tensor:
-        return -x.square().sum(-1) / (2 * self.variance)
+        return -(x.square() / (2 * self.variance)).sum(-1)
 
     def natural(self, mean: Tensor) -> Tensor:
         return mean / self.variance
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {} if self.log_variance is None else {"log_variances": self.log_variance}
+
+    def adopt(self, parameters: dict[str, Tensor]) -> None:
+        self.log_variance = parameters.get("log_variances")
+
+    def set_grad(self, x: Tensor, weight: Tensor) -> None:
+        if self.log_variance is not None:
+            assert self.log_variance.grad is not None
+            torch.mv(x.square().T, weight, out=self.log_variance.grad)
+            self.log_variance.grad.div_(2 * self.variance)
+
+    def confine_(self) -> None:
+        if self.log_variance is not None:
+            self.log_variance.clamp_(*self.bounds)
+
+    def nodes(self, field: Tensor) -> Tensor:
+        if self.log_variance is None:
+            return super().nodes(field)
+        mean, spread = self.mean(field), self.variance**0.5
+        return torch.stack([mean - spread, mean + spread])
+
+    def growth(self) -> Tensor | float:
+        return self.variance
+
+
+class Rectified(Units):
+    """x ≥ 0:  log_base −x²/2s, a Gaussian cut off at zero; s is the temperature.
+
+    With t = √s f:  cumulant log(√(πs/2) erfcx(−t/√2)),  mean √s (t + φ(t)/Φ(t))
+    """
+
+    support = (0.0, math.inf)
+
+    def __init__(self, temperature: float = 1.0):
+        self.temperature, self.spread = temperature, math.sqrt(temperature)
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        t = self.spread * field
+        far, a = t < -12, (-t).clamp(min=12)
+        # Mills' ratio, whose leading terms cancel far from zero.
+        square = 1 / a.square()
+        series = (1 - square * (2 - square * (10 - square * (74 - 706 * square)))) / a
+        near = t.clamp(min=-12)
+        mean = near + math.sqrt(2 / math.pi) / torch.special.erfcx(-near / math.sqrt(2))
+        return _into(out, torch.where(far, series, mean).mul_(self.spread))
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        t, u = (self.spread * field).double(), 1 - noise.uniform(field).double()  # u in (0, 1]
+        near = -torch.special.ndtri(u * torch.special.ndtr(t.clamp(min=-5.0)))
+        # Far from zero: log Q(a + x) = log Q(a) + log u for a = −t, by one step of Newton's method.
+        a, e = (-t).clamp(min=5.0), -u.log()
+        x = 2 * e / (a + (a.square() + 2 * e).sqrt())
+        surplus = torch.special.log_ndtr(-a - x) - torch.special.log_ndtr(-a) + e
+        hazard = math.sqrt(2 / math.pi) / torch.special.erfcx((a + x) / math.sqrt(2))
+        x = torch.where(t > -5, near + t, x + surplus / hazard).clamp_(min=0)
+        return _into(out, x.mul_(self.spread).to(field))
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        t = self.spread * field
+        left = torch.special.erfcx(-t.clamp(max=0) / math.sqrt(2)).log() + math.log(math.pi / 2) / 2
+        right = t.clamp(min=0)
+        right = right.square() / 2 + torch.special.log_ndtr(right) + math.log(2 * math.pi) / 2
+        total = torch.where(t < 0, left, right) + math.log(self.spread)
+        return total.sum(-1)
+
+    def log_base(self, x: Tensor) -> Tensor:
+        return -x.square().sum(-1) / (2 * self.temperature)
+
+    def growth(self) -> float:
+        return self.temperature
+
+
+class SteppedSigmoid(Units):
+    """x ∈ {0, …, N}:  the number of ones among N binary copies, of biases −½, −3/2, ….
+
+    cumulant Σ_k softplus(f − (k − ½)/T),  mean Σ_k σ(f − (k − ½)/T):  nearly T softplus(f)
+    """
+
+    n_copies = 64
+    support = (0.0, float(n_copies))
+
+    def __init__(self, temperature: float = 1.0):
+        self.temperature = temperature
+
+    def _copies(self, field: Tensor) -> Tensor:
+        k = torch.arange(self.n_copies, device=field.device, dtype=field.dtype)
+        return field[..., None] - (k + 0.5) / self.temperature  # (…, n_copies)
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        return _into(out, self._copies(field).sigmoid_().sum(-1))
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        return _into(out, noise.bernoulli(self._copies(field).sigmoid_()).sum(-1))
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return softplus(self._copies(field)).sum((-2, -1))
+
+    def log_base(self, x: Tensor) -> Tensor:
+        # Σ over the choices of x copies: a Gaussian binomial coefficient in q = e^{−1/T}.
+        j = torch.arange(1, self.n_copies + 1, device=x.device, dtype=torch.float64)
+        steps = torch.log(-torch.expm1((j - 1 - self.n_copies) / self.temperature))
+        steps -= torch.log(-torch.expm1(-j / self.temperature))
+        table = torch.cat([steps.new_zeros(1), steps.cumsum(0)]).to(x)  # (n_copies + 1,)
+        choices = table[x.round().long().clamp(0, self.n_copies)]
+        return (choices - x.square() / (2 * self.temperature)).sum(-1)
+
+
+class NoisyRelu(SteppedSigmoid):
+    """Stepped sigmoid units with a quick sampler: max(0, x + N(0, σ(x))), an approximation.
+
+    V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann machines.
+    """
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        spread = (self.temperature * field.sigmoid()).sqrt_()
+        x = self.temperature * field + spread.mul_(noise.normal(field))
+        return _into(out, x.clamp_(0, self.n_copies))
+
+    def law(self) -> Units:
+        return SteppedSigmoid(self.temperature)
+
+
+class Mixed(Units):
+    """Units of several kinds side by side, so many of each."""
+
+    def __init__(self, parts: Sequence[tuple[Units, int]]):
+        self.kinds = [units for units, _ in parts]
+        self.sizes = [size for _, size in parts]
+
+    def _each(self, *tensors: Tensor | None):
+        """The kinds, each with its share of the tensors."""
+        pieces = [
+            [None] * len(self.kinds) if t is None else t.split(self.sizes, -1) for t in tensors
+        ]
+        return zip(self.kinds, *pieces)
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        out = torch.empty_like(field) if out is None else out
+        for units, f, part in self._each(field, out):
+            units.mean(f, part)
+        return out
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        out = torch.empty_like(field) if out is None else out
+        for units, f, part in self._each(field, out):
+            units.sample(f, noise, part)
+        return out
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return torch.stack([units.cumulant(f) for units, f in self._each(field)]).sum(0)
+
+    def log_base(self, x: Tensor) -> Tensor:
+        return torch.stack([units.log_base(part) for units, part in self._each(x)]).sum(0)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        return torch.cat([units.natural(part) for units, part in self._each(mean)], -1)
+
+    def law(self) -> Units:
+        return Mixed([(units.law(), size) for units, size in zip(self.kinds, self.sizes)])
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {k: v for units in self.kinds for k, v in units.parameters().items()}
+
+    def adopt(self, parameters: dict[str, Tensor]) -> None:
+        for units in self.kinds:
+            units.adopt(parameters)
+
+    def set_grad(self, x: Tensor, weight: Tensor) -> None:
+        for units, part in self._each(x):
+            units.set_grad(part, weight)
+
+    def confine_(self) -> None:
+        for units in self.kinds:
+            units.confine_()
+
+    def nodes(self, field: Tensor) -> Tensor:
+        parts = [units.nodes(f) for units, f in self._each(field)]
+        most = max(len(part) for part in parts)
+        return torch.cat([part.repeat(most // len(part), 1, 1) for part in parts], -1)
+
+    def growth(self) -> Tensor | float:
+        rates = [torch.as_tensor(units.growth()) for units in self.kinds]
+        return torch.cat([rate.expand(size) for rate, size in zip(rates, self.sizes)])
+
+    def n_states(self, n_units: int) -> float:
+        return math.prod(units.n_states(size) for units, size in zip(self.kinds, self.sizes))
+
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        parts = []
+        for units, size in zip(self.kinds, self.sizes):
+            n = int(units.n_states(size))
+            parts.append(units.states(index % n, size, like))
+            index = index // n
+        return torch.cat(parts, -1)
 
 
 class Shifted(Units):
@@ -154,11 +571,30 @@ class Shifted(Units):
     def natural(self, mean: Tensor) -> Tensor:
         return self.units.natural(mean + self.offset)
 
+    def parameters(self) -> dict[str, Tensor]:
+        return self.units.parameters()
+
+    def set_grad(self, x: Tensor, weight: Tensor) -> None:
+        if self.parameters():
+            self.units.set_grad(x + self.offset, weight)
+
+    def confine_(self) -> None:
+        self.units.confine_()
+
+    def nodes(self, field: Tensor) -> Tensor:
+        return self.units.nodes(field) - self.offset
+
+    def growth(self) -> Tensor | float:
+        return self.units.growth()
+
     def n_states(self, n_units: int) -> float:
         return self.units.n_states(n_units)
 
     def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
         return self.units.states(index, n_units, like) - self.offset
 
-    def flip(self, x: Tensor) -> Tensor:
-        return self.units.flip(x + self.offset) - self.offset
+    def n_sites(self, n_units: int) -> int:
+        return self.units.n_sites(n_units)
+
+    def moves(self, x: Tensor) -> Moves:
+        return self.units.moves(x + self.offset)
