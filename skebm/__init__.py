@@ -7,7 +7,7 @@ from skebm.displays import ComponentsDisplay
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
-from skebm.rbm import BernoulliRBM, GaussianRBM
+from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM
 
 __version__ = "0.1.0"
 
@@ -18,6 +18,7 @@ __all__ = [
     "Chains",
     "Checkpoint",
     "ComponentsDisplay",
+    "DropoutRBM",
     "Exact",
     "GaussianRBM",
     "LogPartition",

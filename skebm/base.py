@@ -8,7 +8,9 @@ import copy
 import time
 import warnings
 from contextlib import contextmanager
+from dataclasses import KW_ONLY
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,18 +20,29 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skebm._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from skebm._shared import estimator
+from skebm._sklearn import (
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fit_context,
+    num_samples,
+)
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
+from skebm.engine.sampling import run
 from skebm.engine.training import Trainer
 from skebm.engine.units import Units
 
+#: Conditionals whose sum scoring a piece of the held-out rows may cost.
+FLIPS = 2**24
 GRADIENTS = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
+@estimator
 class BaseEBM(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
@@ -38,7 +51,36 @@ class BaseEBM(
 ):
     """Base of all estimators: validation, training, and what a fitted model can do."""
 
-    _parameter_constraints: dict = {
+    n_components: int = 256
+    _: KW_ONLY
+    learning_rate: float = 0.1
+    batch_size: int = 10
+    n_iter: int | None = 10
+    gradient: str | Gradient = "pcd"
+    optimizer: str = "sgd"
+    learning_rate_schedule: str = "constant"
+    momentum: float = 0.0
+    momentum_ramp: int = 0
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    max_norm: float | None = None
+    max_grad_norm: float | None = None
+    centered: bool = True
+    sparsity_target: float | None = None
+    sparsity_cost: float = 1.0
+    temperature: float = 1.0
+    shuffle: bool = True
+    warm_start: bool = False
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 5
+    tol: float = 1e-4
+    device: str = "auto"
+    precision: str = "high"
+    verbose: int = 0
+    random_state: int | np.random.RandomState | None = None
+
+    _parameter_constraints: ClassVar[dict] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "learning_rate_schedule": [StrOptions({"constant", "linear", "invscaling"})],
@@ -68,12 +110,47 @@ class BaseEBM(
         "random_state": ["random_state"],
     }
 
-    #: The entry of `history_` that `verbose` prints, and what it is called there.
-    _progress = ("reconstruction_error", "reconstruction error")
+    # What a member of the family says of itself
 
-    def _units(self, X) -> tuple[Units, Units]:
-        """The visible and the hidden units of this model; X is None once it is fitted."""
+    def _units(self) -> tuple[Units, Units]:
+        """The visible and the hidden units of this model."""
         raise NotImplementedError
+
+    def _prepare(self, X, sample_weight):
+        """Fitted attributes that are found from the rows before training."""
+        return {}
+
+    def _encode(self, rows):
+        """Visible units, a tensor, of rows of validated data."""
+        return rows
+
+    def _decode(self, v):
+        """Rows of data, in the place of visible units."""
+        return v
+
+    def _n_scaled(self, n_visible):
+        """How many of the visible units, from the first on, have scales that are learned."""
+        return 0
+
+    def _initial_spread(self, n_visible):
+        """Standard deviation of the initial weights."""
+        return 0.1
+
+    def _present(self, rows):
+        """Rows as the user is given them."""
+        return rows
+
+    def _log_volume(self):
+        """log dx/dv: the volume of data that a unit of volume of visible units stands for."""
+        return float(getattr(self, "log_scales_", np.zeros(1)).sum(dtype=np.float64))
+
+    def _test_scale(self):
+        """What weights and hidden biases are multiplied by once training is over."""
+        return 1.0, 1.0
+
+    def _in_training(self, model):
+        """The model as it is trained."""
+        return model
 
     # Training
 
@@ -105,7 +182,7 @@ class BaseEBM(
             finite at the end of an epoch. The estimator is then as it was before the call.
         """
         resume = self.warm_start and self.__sklearn_is_fitted__()
-        return self._train(X, sample_weight, n_epochs=self.n_iter, resume=resume)
+        return self._train(X, sample_weight, n_epochs=self._n_epochs(X), resume=resume)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -130,14 +207,37 @@ class BaseEBM(
         resume = self.__sklearn_is_fitted__()
         return self._train(X, sample_weight, n_epochs=1, resume=resume, hold_back=False)
 
+    def _n_epochs(self, X):
+        """How many epochs a fit to X makes."""
+        if self.n_iter is not None:
+            return self.n_iter
+        n_batches = -(-max(1, num_samples(X)) // self.batch_size)
+        return int(np.clip(-(-2000 // n_batches), 20, 100))
+
     def _finish(self, X, sample_weight=None):
         """Make the epochs that were left when a callback got this estimator."""
         first, n_epochs = (int(number) for number in self.training_state_["call"])
         return self._train(X, sample_weight, n_epochs=n_epochs, resume=True, first=first)
 
-    def _train(self, X, sample_weight, *, n_epochs, resume, first=None, hold_back=True):
+    def _train(
+        self, X, sample_weight, *, n_epochs, resume, first=None, hold_back=True, n_sweeps=None
+    ):
+        """Train for so many epochs.
+
+        Where `n_sweeps` is given, X may have missing values: after each epoch they are drawn
+        again, by as many sweeps given the observed ones.
+        """
         with _unchanged_on_error(self):
-            X, sample_weight = self._validate_training(X, sample_weight, reset=not resume)
+            X, sample_weight = self._validate_training(
+                X, sample_weight, reset=not resume, allow_nan=n_sweeps is not None
+            )
+            if not resume:
+                self.__dict__.pop("log_scales_", None)
+                self.__dict__.update(self._prepare(X, sample_weight))
+            missing = None
+            if n_sweeps is not None and np.isnan(X).any():
+                missing = np.isnan(X)
+                X = np.where(missing, np.nanmean(X, axis=0), X)
             rng = self._random_stream(resume)
             device = devices.resolve(self.device)
             dtype = self.components_.dtype if resume else devices.float_type(X.dtype)
@@ -152,6 +252,7 @@ class BaseEBM(
                 shuffle=self.shuffle,
                 device=device,
                 dtype=dtype,
+                encode=self._encode,
             )
             trainer = self._trainer(X, batches, rng, resume)
             means = self.feature_means_ if resume else _array(batches.mean)
@@ -186,15 +287,19 @@ class BaseEBM(
                     trainer.epoch(batches, noise, *self._rates(epoch, first, n_epochs))
                 self._check_finite(trainer.model, epoch)
                 row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
-                row |= self._measure(trainer.model, batches.probe)
+                tested = trainer.model.at_test()
+                row |= self._measure(tested, batches.probe)
                 row |= {k: v.item() for k, v in trainer.report().items()}
                 if stopping is not None:
-                    row["validation_score"] = stopping.measure(self, trainer.model, dtype)
+                    row["validation_score"] = stopping.measure(self, tested, dtype)
                 _append(history, row)
                 self._report(row)
                 if stopping is not None and stopping.is_best:
                     attributes = fitted()
                     stopping.best = {name: attributes[name] for name in _OF_ONE_EPOCH}
+                if missing is not None:
+                    self._redraw(X, missing, tested, noise, n_sweeps)
+                    batches.look()
                 if task.call_on_fit_task_end(
                     estimator=self, X=X, reconstruction_attributes=snapshot
                 ):
@@ -206,6 +311,17 @@ class BaseEBM(
             self.__dict__.pop("_log_z", None)  # that of other parameters
             fit_task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
+
+    def _redraw(self, X, missing, model, noise, n_sweeps):
+        """Sweep over the missing values of X, in place, with the observed ones clamped."""
+        rows = np.flatnonzero(missing.any(axis=1))
+        with torch.inference_mode():
+            for piece in chunks(rows, sum(model.W.shape)):
+                index = rows[piece]
+                v = self._inward(model, to_device(X[index], model.W.device, X.dtype)).to(model.W)
+                clamped = torch.tensor(~missing[index], device=v.device)
+                v = run(model, v, noise, n_steps=n_sweeps, clamped=clamped)
+                X[index] = np.where(missing[index], _array(self._outward(model, v)), X[index])
 
     def _rates(self, epoch, first, n_epochs):
         """Learning rate and momentum of an epoch, of those that a call makes from `first` on."""
@@ -238,10 +354,12 @@ class BaseEBM(
 
     def _trainer(self, X, batches, rng, resume):
         """The model as it stands, or a new one, with what trains it."""
+        if resume:
+            model = self._model(batches.device, precision=self.precision, scale=(1.0, 1.0))
+        else:
+            model = self._new_model(X, batches, rng)
         trainer = Trainer(
-            self._model(batches.device, precision=self.precision)
-            if resume
-            else self._new_model(X, batches, rng),
+            self._in_training(model),
             self._gradient(),
             batch_size=self.batch_size,
             optimizer=self.optimizer,
@@ -286,29 +404,47 @@ class BaseEBM(
         Hidden units start at a field of −1, on a quarter of the time if they are binary: they
         then come to stand for something that is not always there.
         """
-        visible, hidden = self._units(X)
-        W = rng.normal(0, 0.1, (self.n_components, X.shape[1])).astype(batches.dtype)
+        spread = self._initial_spread(X.shape[1])
+        W = rng.normal(0, spread, (self.n_components, X.shape[1])).astype(batches.dtype)
         W = _tensor(W, batches.device)  # (n_components, n_features)
+        visible, hidden = self._units()
         field = W.new_full((self.n_components,), -1.0)
-        b = visible.natural(batches.mean) - hidden.mean(field) @ W  # (n_features,)
+        b0 = visible.natural(batches.mean)  # (n_features,)
+        b = b0 - hidden.mean(field) @ W  # (n_features,)
         c = field - W @ batches.mean  # (n_components,)
-        return RBM(visible, hidden, W, b, c, visible.natural(batches.mean), self.precision)
+        n_scaled = self._n_scaled(X.shape[1])
+        log_scale = W.new_zeros(n_scaled) if n_scaled else None
+        return RBM(visible, hidden, W, b, c, b0, self.precision, log_scale)
 
-    def _model(self, device, *, precision="highest", dtype=None):
+    def _model(self, device, *, precision="highest", dtype=None, scale=None):
         """The fitted model on `device`; changing its tensors does not change the estimator."""
-        visible, hidden = self._units(None)
+        of_weights, of_biases = self._test_scale() if scale is None else scale
         arrays = (self.components_, self.intercept_visible_, self.intercept_hidden_)
         # The law exp(−E/T) is that of the parameters over T at temperature one.
         W, b, c = (_tensor(array, device, dtype).div_(self.temperature) for array in arrays)
-        b0 = visible.natural(_tensor(self.feature_means_, device, dtype))  # (n_features,)
-        return RBM(visible, hidden, W, b, c, b0, precision)
+        W, c = W.mul_(of_weights), c.mul_(of_biases)
+        visible, hidden = self._units()
+        b0 = visible.natural(_tensor(self.feature_means_, device, dtype))  # (n_visible,)
+        log_scale = None
+        if hasattr(self, "log_scales_"):
+            log_scale = _tensor(self.log_scales_, device, dtype)
+        return RBM(visible, hidden, W, b, c, b0, precision, log_scale)
+
+    def _inward(self, model, rows):
+        """Visible units, of rows of data: (n, n_visible)."""
+        return model.inward(self._encode(rows))
+
+    def _outward(self, model, v):
+        """Rows of data, of visible units: (n, n_visible)."""
+        return self._decode(model.outward(v))
 
     def _fitted_attributes(self, trainer, history, rng):
         state = {name: _array(t) for name, t in trainer.state().items()}
         if self.temperature != 1:  # what was multiplied cannot be divided without rounding
             state["theta"] = _array(trainer.model.theta)
         parameters = {
-            f"{name}_": _array(p * self.temperature) for name, p in trainer.parameters.items()
+            f"{name}_": _array(p if name == "log_scales" else p * self.temperature)
+            for name, p in trainer.model.parameters().items()
         }
         return parameters | {
             "training_state_": state,
@@ -334,20 +470,29 @@ class BaseEBM(
                 "with StandardScaler for instance."
             )
 
-    def _measure(self, model, v):
-        """Figures of merit on the rows v (n, n_features), for `history_`."""
-        h = model.hidden.mean(model.hidden_field(v))  # (n, n_components)
-        error = v - model.visible.mean(model.visible_field(h))  # (n, n_features)
-        return {"reconstruction_error": error.square().mean().item()}
+    def _measure(self, model, rows):
+        """Figures of merit on standardised rows (n, n_features), for `history_`."""
+        v = model.inward(rows)
+        figures = {"reconstruction_error": _squared_errors(model, v).mean().item()}
+        if model.visible.is_discrete:
+            sites = _sites(model, v, 1)
+            figures["score"] = model.pseudo_log_likelihood(v, sites).mean().item()
+        return figures
 
     def _held_out_scores(self, model, v):
         """What early stopping watches, for each of the rows v (n, n_features): (n,)."""
-        h = model.hidden.mean(model.hidden_field(v))  # (n, n_components)
-        return -(v - model.visible.mean(model.visible_field(h))).square().mean(1)
+        if not model.visible.is_discrete:
+            return -_squared_errors(model, v)
+        n_flips = 1 + FLIPS // (len(v) * len(model.c))
+        return model.pseudo_log_likelihood(v, _sites(model, v, n_flips))
 
     def _report(self, row):
         if self.verbose:
-            key, label = self._progress
+            key, label = (
+                ("score", "pseudo-likelihood")
+                if "score" in row
+                else ("reconstruction_error", "reconstruction error")
+            )
             print(
                 f"[{type(self).__name__}] Iteration {row['epoch']}, {label} = {row[key]:.2f}, "
                 f"time = {row['seconds']:.2f}s",
@@ -388,13 +533,20 @@ class BaseEBM(
             E[v | h].
         """
         check_is_fitted(self)
+        return self._present(self._reconstruct(H))
+
+    def _reconstruct(self, H):
         H = check_array(H, dtype=(np.float64, np.float32), input_name="H")
         if H.shape[1] != len(self.components_):
             raise ValueError(
                 f"H has {H.shape[1]} features, but {type(self).__name__}.inverse_transform "
                 f"expects n_components = {len(self.components_)} of them."
             )
-        return self._apply_validated(lambda model, h: model.visible.mean(model.visible_field(h)), H)
+        return self._apply_validated(
+            lambda model, h: self._outward(model, model.visible.mean(model.visible_field(h))),
+            H,
+            encode=False,
+        )
 
     def free_energy(self, X):
         """Free energy of each row, F(v) = −log Σ_h exp(−E(v, h)), in nats.
@@ -408,15 +560,17 @@ class BaseEBM(
         F : ndarray of shape (n_samples,)
             log p(v) = −F(v) − log Z; the lower, the likelier.
         """
-        return self._apply(lambda model, v: model.free_energy(v) * self.temperature, X)
+        return self._apply(
+            lambda model, v: (model.free_energy(v) + self._log_volume()) * self.temperature, X
+        )
 
     def _apply(self, function, X, row_size=None):
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
         return self._apply_validated(function, X, row_size)
 
-    def _apply_validated(self, function, X, row_size=None, beside=None):
-        """function(model, rows) over pieces of X that need bounded memory, as one array.
+    def _apply_validated(self, function, X, row_size=None, beside=None, encode=True):
+        """function(model, v) over pieces of X that need bounded memory, as one array.
 
         The rows of a mask `beside` X, where there is one, are a third argument.
         """
@@ -425,10 +579,11 @@ class BaseEBM(
         with torch.inference_mode():
             model, result = self._model(device), torch.empty(0)
             for piece in chunks(X, row_size or sum(self.components_.shape)):
-                rows = [to_device(X[piece], device, dtype)]
+                rows = to_device(X[piece], device, dtype)
+                tensors = [self._inward(model, rows) if encode else rows]
                 if beside is not None:
-                    rows.append(torch.tensor(beside[piece], device=device))
-                part = function(model, *rows)
+                    tensors.append(torch.tensor(beside[piece], device=device))
+                part = function(model, *tensors)
                 if len(result) == 0:
                     result = torch.empty((X.shape[0], *part.shape[1:]), dtype=part.dtype)
                 result[piece] = part
@@ -436,13 +591,21 @@ class BaseEBM(
 
     # Validation
 
-    def _validate_rows(self, X, *, reset):
-        if isinstance(X, torch.Tensor):
-            X = _array(X.float() if X.dtype == torch.bfloat16 else X)
-        return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric")
+    def _validate_rows(self, X, *, reset, allow_nan=False):
+        """The rows of X as numbers, one column for each visible unit."""
+        finite = "allow-nan" if allow_nan else True
+        X = as_array(X)
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse=False if allow_nan else "csr",
+            dtype="numeric" if not allow_nan else [np.float64, np.float32],
+            ensure_all_finite=finite,
+        )
 
-    def _validate_training(self, X, sample_weight, *, reset):
-        X = self._validate_rows(X, reset=reset)
+    def _validate_training(self, X, sample_weight, *, reset, allow_nan):
+        X = self._validate_rows(X, reset=reset, allow_nan=allow_nan)
         if not reset and self.n_components != len(self.components_):
             raise ValueError(
                 f"n_components={self.n_components} differs from the {len(self.components_)} "
@@ -452,16 +615,22 @@ class BaseEBM(
             sample_weight = check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
-        low, high = self._units(X)[0].support
-        if X.min() < low or X.max() > high:
+        self._check_support(X)
+        return X, sample_weight
+
+    def _check_support(self, X):
+        low, high = self._units()[0].support
+        smallest, largest = (
+            (np.nanmin(X), np.nanmax(X)) if isinstance(X, np.ndarray) else (X.min(), X.max())
+        )
+        if smallest < low or largest > high:
             warnings.warn(
                 f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "
-                f"values from {X.min():g} to {X.max():g}. Scale it with MinMaxScaler, or use "
+                f"values from {smallest:g} to {largest:g}. Scale it with MinMaxScaler, or use "
                 "GaussianRBM for real-valued data.",
                 UserWarning,
-                stacklevel=5,  # the line that calls fit
+                stacklevel=6,  # the line that calls fit
             )
-        return X, sample_weight
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "components_")
@@ -503,7 +672,8 @@ class _EarlyStopping:
         total = 0.0
         with torch.inference_mode():
             for piece in chunks(self.X, sum(model.W.shape)):
-                v = to_device(self.X[piece], model.W.device, dtype)
+                rows = to_device(self.X[piece], model.W.device, dtype)
+                v = estimator._inward(model, rows)
                 scores = _array(estimator._held_out_scores(model, v))
                 total += scores.astype(np.float64) @ self.weight[piece]
         score = float(total / self.weight.sum())
@@ -532,6 +702,28 @@ class _EarlyStopping:
 
 #: The fitted attributes that belong to the weights, and go back with them to the best epoch.
 _OF_ONE_EPOCH = ("components_", "intercept_visible_", "intercept_hidden_", "training_state_")
+
+
+def _squared_errors(model, v):
+    """Mean squared error of each row's reconstruction: (n,)."""
+    h = model.hidden.mean(model.hidden_field(v))  # (n, n_components)
+    return model.outward(v - model.visible.mean(model.visible_field(h))).square().mean(1)
+
+
+def _sites(model, v, n):
+    """Sites of each row, at random but the same in every call: (n_rows, n); None for all."""
+    n_sites = model.visible.n_sites(v.shape[1])
+    if n >= n_sites:
+        return None
+    drawn = np.random.default_rng(0).integers(n_sites, size=(len(v), n))
+    return torch.as_tensor(drawn, device=v.device)
+
+
+def as_array(X):
+    """X as it is, or a tensor as an array."""
+    if isinstance(X, torch.Tensor):
+        return _array(X.float() if X.dtype == torch.bfloat16 else X)
+    return X
 
 
 def _append(history, row):

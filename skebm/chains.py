@@ -9,9 +9,11 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
+from skebm._shared import estimator
 from skebm._sklearn import Interval, StrOptions, check_sample_weight, validate_params
 from skebm.base import BaseEBM
 from skebm.engine import devices
@@ -19,6 +21,7 @@ from skebm.engine.batches import to_device
 from skebm.engine.noise import Noise
 from skebm.engine.partition import spread_betas
 from skebm.engine.sampling import conditional_mean, mean_field, run, tempered_sweep
+from skebm.evaluation import log_likelihood, log_partition, pseudo_likelihood
 
 _SAMPLING = {
     "n_steps": [Interval(Integral, 0, None, closed="left")],
@@ -58,6 +61,7 @@ class Chains:
     swap_rates: np.ndarray | None
 
 
+@estimator
 class BaseRBM(BaseEBM):
     """What models of units in layers can do besides: sampling, filling in values, scoring."""
 
@@ -93,19 +97,28 @@ class BaseRBM(BaseEBM):
         check_is_fitted(self)
         X = self._validate_rows(X, reset=False)
         noise = self._noise(random_state)
-        if clamped is None:
-            return self._apply_validated(lambda model, v: run(model, v, noise, n_steps=n_steps), X)
-        clamped = check_array(clamped, dtype=bool, ensure_2d=False, input_name="clamped")
-        if clamped.shape not in (X.shape, X.shape[1:]):
-            raise ValueError(
-                f"clamped has the shape {clamped.shape}; it must be that of X, {X.shape}, or that "
-                f"of a row, {X.shape[1:]}."
-            )
-        return self._apply_validated(
-            lambda model, v, mask: run(model, v, noise, n_steps=n_steps, clamped=mask),
+        if clamped is not None:
+            clamped = check_array(clamped, dtype=bool, ensure_2d=False, input_name="clamped")
+            shape = (X.shape[0], self.n_features_in_)
+            if clamped.shape not in (shape, shape[1:]):
+                raise ValueError(
+                    f"clamped has the shape {clamped.shape}; it must be that of X, {shape}, or "
+                    f"that of a row, {shape[1:]}."
+                )
+            clamped = np.broadcast_to(clamped[..., self._column_of_unit()], X.shape)
+        return self._present(self._sweep(X, noise, n_steps, clamped))
+
+    def _sweep(self, X, noise, n_steps, clamped=None):
+        rows = self._apply_validated(
+            lambda model, v, mask=None: self._outward(
+                model, run(model, v, noise, n_steps=n_steps, clamped=mask)
+            ),
             X,
-            beside=np.broadcast_to(clamped, X.shape),
+            beside=clamped,
         )
+        if clamped is not None:  # to the last bit
+            np.copyto(rows, X.toarray() if issparse(X) else X, where=clamped)
+        return rows
 
     @validate_params(
         {
@@ -151,10 +164,13 @@ class BaseRBM(BaseEBM):
             Approximate samples: exact as `n_steps` grows.
         """
         with torch.inference_mode():
-            _, v, sweeps = self._chains(n_samples, n_steps, method, init, temperature, random_state)
+            model, _, v, sweeps = self._chains(
+                n_samples, n_steps, method, init, temperature, random_state
+            )
             for v, _ in sweeps:  # noqa: B007
                 pass
-            return v.cpu().numpy()
+            rows = self._outward(model, v).cpu().numpy()
+        return self._present(rows)
 
     @validate_params(
         {
@@ -188,13 +204,13 @@ class BaseRBM(BaseEBM):
             `draws` of shape (n_chains, n_steps, n_features), and the swap rates of "pt".
         """
         with torch.inference_mode():
-            betas, v, sweeps = self._chains(
+            model, betas, v, sweeps = self._chains(
                 n_chains, n_steps, method, init, temperature, random_state
             )
             draws = np.empty((n_chains, n_steps, v.shape[1]), dtype=self.components_.dtype)
             swapped = torch.zeros(0) if betas is None else torch.zeros_like(betas[1:])
             for step, (v, accepted) in enumerate(sweeps):
-                draws[:, step] = v.cpu().numpy()
+                draws[:, step] = self._outward(model, v).cpu().numpy()
                 swapped += accepted / n_steps
         if betas is None:
             return Chains(draws, None, None)
@@ -232,22 +248,64 @@ class BaseRBM(BaseEBM):
             In the type of `components_`; observed values as they were.
         """
         check_is_fitted(self)
-        X = validate_data(
-            self, X, reset=False, dtype=self.components_.dtype, ensure_all_finite="allow-nan"
-        )
-        return self._fill(X, self._noise(random_state), n_steps=n_steps, method=method)
+        X = self._validate_rows(X, reset=False, allow_nan=True)
+        filled = self._fill(X, self._noise(random_state), n_steps=n_steps, method=method)
+        return self._present(filled)
 
     def _fill(self, X, noise, *, n_steps, method):
         def fill(model, v):
             observed = ~v.isnan()
             v = torch.where(observed, v, model.start(len(v), noise))
             if method == "sample":
-                return run(model, v, noise, n_steps=n_steps, clamped=observed)
-            if method == "mean_field":
-                return mean_field(model, v, n_steps=n_steps, clamped=observed)
-            return conditional_mean(model, v, noise, n_steps=n_steps, clamped=observed)
+                v = run(model, v, noise, n_steps=n_steps, clamped=observed)
+            elif method == "mean_field":
+                v = mean_field(model, v, n_steps=n_steps, clamped=observed)
+            else:
+                v = conditional_mean(model, v, noise, n_steps=n_steps, clamped=observed)
+            return self._outward(model, v)
 
-        return self._apply_validated(fill, X)
+        filled = self._apply_validated(fill, X)
+        return np.where(np.isnan(X), filled, X)
+
+    def score_samples(self, X):
+        """How likely each row is, in nats.
+
+        Of binary and categorical features this is the pseudo-log-likelihood, exactly:
+        Σ_i log p(v_i | the other features of v). Where a binary feature is grey, the other
+        state is 1 − v_i. :class:`sklearn.neural_network.BernoulliRBM` estimates the same from
+        one random flip.
+
+        Where features are real-valued it is the log-likelihood (a density),
+        log p(v) = −F(v) / T − log Z. The first call after a fit computes log Z and keeps it:
+        exactly for up to 18 binary hidden units, else by annealed importance sampling with a
+        fixed seed (:func:`skebm.log_partition`, which also tells the error).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            The pseudo-log-likelihood takes the time of n_samples · n_features · n_components
+            softplus functions.
+
+        References
+        ----------
+        J. Besag (1975). Statistical analysis of non-lattice data. The Statistician 24.
+        """
+        check_is_fitted(self)
+        if self._units()[0].is_discrete:
+            return pseudo_likelihood(self, X)
+        known = getattr(self, "_log_z", {})  # by temperature
+        if self.temperature not in known:
+            known[self.temperature] = log_partition(self, random_state=0).value
+            self._log_z = known
+        return log_likelihood(self, X, log_z=known[self.temperature])
+
+    def _column_of_unit(self):
+        """The column of X that each visible unit belongs to: (n_visible,)."""
+        return np.arange(self.n_features_in_)
 
     def score(self, X, y=None, sample_weight=None):
         """Mean of :meth:`score_samples`, for model selection.
@@ -270,7 +328,7 @@ class BaseRBM(BaseEBM):
         return float(np.average(scores, weights=sample_weight))
 
     def _chains(self, n_chains, n_steps, method, init, temperature, random_state):
-        """The levels of "pt", the start of the chains, and an iterator over their sweeps."""
+        """The model, the levels of "pt", where chains start, and an iterator over sweeps."""
         check_is_fitted(self)
         noise = self._noise(random_state)
         estimator = copy.copy(self)
@@ -283,11 +341,11 @@ class BaseRBM(BaseEBM):
             rows = self._validate_rows(init, reset=False)
             if rows.shape[0] != n_chains:
                 raise ValueError(f"init has {rows.shape[0]} rows for {n_chains} chains.")
-            v = to_device(rows, noise.device, self.components_.dtype)
+            v = self._inward(model, to_device(rows, noise.device, self.components_.dtype))
         if method == "gibbs":
-            return None, v, _gibbs_sweeps(model, v, noise, n_steps)
+            return model, None, v, _gibbs_sweeps(model, v, noise, n_steps)
         betas = spread_betas(model, noise, None, n_chains=50).flip(0).to(model.W)
-        return betas, v, _tempered_sweeps(model, v, betas, noise, n_steps)
+        return model, betas, v, _tempered_sweeps(model, v, betas, noise, n_steps)
 
     def _noise(self, random_state):
         rng = self.random_state_ if random_state is None else check_random_state(random_state)

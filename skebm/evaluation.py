@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skebm._sklearn import Interval, StrOptions, validate_params
 from skebm.engine import devices, partition
+from skebm.engine.batches import to_device
 from skebm.engine.noise import Noise
 from skebm.engine.sampling import run
 
@@ -151,7 +152,9 @@ def log_partition(
     """
     _check_layers(estimator)
     if method == "auto":
-        method = "exact" if _n_states(estimator) <= 2.0**EXACT_UNITS else "ais"
+        model = estimator._model(torch.device("cpu"))
+        _, units, n_units = partition.smaller_layer(model)
+        method = "exact" if units.n_states(n_units) <= 2.0**EXACT_UNITS else "ais"
     device = devices.resolve(estimator.device, fall_back=True)
     with torch.inference_mode():
         if method == "exact":
@@ -171,7 +174,9 @@ def log_partition(
                 index = np.searchsorted(chosen, points).clip(max=n_chains - 1)
                 v = run(model, v[torch.as_tensor(index, device=device)], noise, n_steps=100)
             else:
-                v = torch.as_tensor(estimator._validate_rows(samples, reset=False)).to(model.W)
+                rows = estimator._validate_rows(samples, reset=False)
+                rows = to_device(rows, device, estimator.components_.dtype)
+                v = estimator._inward(model, rows)
             down = partition.log_weights_down(model, v, noise, betas)
             back, back_stderr, back_ess = _mean(down.cpu().numpy())
             upper, ess = -back + 1.96 * back_stderr, min(ess, back_ess)
@@ -288,22 +293,23 @@ def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
     True
     """
     _check_layers(estimator)
-    n_features, rng = estimator.components_.shape[1], check_random_state(random_state)
-    n_flips = n_features if n_flips is None else min(n_flips, n_features)
+    rng, visible = check_random_state(random_state), estimator._units()[0]
+    if not visible.is_discrete:
+        raise ValueError(
+            "pseudo_likelihood is defined for models of binary or categorical rows, such as "
+            f"BernoulliRBM; got {type(estimator).__name__}. Use log_likelihood."
+        )
+    n_sites = visible.n_sites(estimator.components_.shape[1])
+    n_flips = n_sites if n_flips is None else min(n_flips, n_sites)
 
     def scores(model, v):
-        if n_flips == n_features:
+        if n_flips == n_sites:
             return model.pseudo_log_likelihood(v)
-        order = rng.random_sample(v.shape).argpartition(n_flips - 1, axis=1)[:, :n_flips]
-        return model.pseudo_log_likelihood(v, torch.as_tensor(order, device=v.device))
+        drawn = rng.random_sample((len(v), n_sites)).argpartition(n_flips - 1, axis=1)[:, :n_flips]
+        return model.pseudo_log_likelihood(v, torch.as_tensor(drawn, device=v.device))
 
-    try:
-        return estimator._apply(scores, X, row_size=n_flips * len(estimator.components_))
-    except NotImplementedError as error:
-        raise ValueError(
-            f"pseudo_likelihood is defined for models of binary rows, such as BernoulliRBM; got "
-            f"{type(estimator).__name__}. Use log_likelihood."
-        ) from error
+    row_size = estimator.components_.size * n_flips // n_sites
+    return estimator._apply(scores, X, row_size=row_size)
 
 
 def _check_layers(estimator):
@@ -320,12 +326,6 @@ def _law(estimator, device, dtype=None):
     model = estimator._model(device, dtype=dtype)
     model.visible, model.hidden = model.visible.law(), model.hidden.law()
     return model
-
-
-def _n_states(estimator):
-    model = estimator._model(torch.device("cpu"))
-    layers = (model.hidden, len(model.c)), (model.visible, len(model.b))
-    return min(units.n_states(n_units) for units, n_units in layers)
 
 
 def _levels(betas, model, noise):

@@ -114,12 +114,8 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if missing.all(axis=0).any():
             empty = np.flatnonzero(missing.all(axis=0)).tolist()
             raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
-        filled = np.where(missing, np.nanmean(X, axis=0), X)
-        for _ in range(estimator.n_iter):
-            estimator.partial_fit(filled)
-            if missing.any():
-                drawn = estimator.gibbs(filled, self.n_sweeps, clamped=~missing)
-                filled[missing] = drawn[missing]
+        n_epochs = estimator._n_epochs(X)
+        estimator._train(X, None, n_epochs=n_epochs, resume=False, n_sweeps=self.n_sweeps)
         self.estimator_ = estimator
         self.seed_ = rng.randint(np.iinfo(np.int32).max)
         return self

@@ -1,20 +1,47 @@
 """Restricted Boltzmann machines: a docstring and a choice of units each."""
 
+from collections.abc import Callable
+from numbers import Integral, Real
+
 import numpy as np
 import torch
+from scipy.sparse import issparse
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._sklearn import StrOptions
+from skebm._shared import estimator
+from skebm._sklearn import Interval, StrOptions
 from skebm.chains import BaseRBM
-from skebm.engine.units import Bernoulli, Gaussian, MeanBernoulli
-from skebm.evaluation import log_likelihood, log_partition
+from skebm.engine.batches import chunks
+from skebm.engine.dropout import DROPPING
+from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
+from skebm.engine.units import (
+    Bernoulli,
+    ContinuousBernoulli,
+    Gaussian,
+    MeanBernoulli,
+    NoisyRelu,
+    Rectified,
+    Spin,
+    Units,
+)
 
-#: Softplus functions that scoring a piece of the held-out rows may cost.
-FLIPS = 2**24
+VISIBLE: dict[str, Callable[[], Units]] = {
+    "bernoulli": Bernoulli,
+    "mean": MeanBernoulli,
+    "continuous": ContinuousBernoulli,
+    "spin": Spin,
+}
+#: Hidden units, given the temperature.
+HIDDEN: dict[str, Callable[[float], Units]] = {
+    "bernoulli": lambda temperature: Bernoulli(),
+    "spin": lambda temperature: Spin(),
+    "relu": Rectified,
+    "nrelu": NoisyRelu,
+}
 
-VISIBLE = {"bernoulli": Bernoulli, "mean": MeanBernoulli}
 
-
+@estimator
 class BernoulliRBM(BaseRBM):
     """Restricted Boltzmann machine with binary visible and binary hidden units.
 
@@ -43,106 +70,32 @@ class BernoulliRBM(BaseRBM):
         Rows in a batch.
     n_iter : int, default=10
         Number of epochs.
-    gradient : {"cd", "pcd", "pt"} or gradient object, default="pcd"
-        How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
-        for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
-        `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
-        `gradient__n_steps`.
-    optimizer : {"sgd", "adam"}, default="sgd"
-        Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
-    learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
-        How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
-        zero over the epochs of one call of `fit`; "invscaling" divides it by the square root
-        of the epoch's number.
-    momentum : float, default=0.0
-        Momentum of "sgd".
-    momentum_ramp : int, default=0
-        Number of epochs during which momentum grows, in equal steps, to its value.
-    weight_decay : float, default=0.0
-        Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
-    l1 : float, default=0.0
-        Weight of the penalty ‖W‖₁ on `components_`; biases have none.
-    max_norm : float or None, default=None
-        Cap on the norm of each hidden unit's weights.
-    max_grad_norm : float or None, default=None
-        Cap on the norm of the gradient of a batch, over all parameters together.
-    centered : bool, default=True
-        Whether to follow the centred gradient, which learns better models, and the same ones
-        when zeros and ones are exchanged in the data [3]_.
-    sparsity_target : float or None, default=None
-        Mean activation wanted of each hidden unit, between 0 and 1.
-    sparsity_cost : float, default=1.0
-        Weight of the penalty that pulls mean activations to the target: the cross-entropy
-        between the two.
-    temperature : float, default=1.0
-        T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
-        The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
-        act on E/T.
-    visible : {"bernoulli", "mean"}, default="bernoulli"
-        "mean" puts probabilities in the place of visible samples in every chain. That is an
-        approximation: such a chain does not sample from the model.
-    shuffle : bool, default=True
-        Whether to visit the rows in a new random order every epoch. The order does not
-        depend on the order of the rows in X; False takes them as they come.
-    warm_start : bool, default=False
-        Whether a second call of `fit` goes on from the first.
-    early_stopping : bool, default=False
-        Whether to hold rows back, stop when their score no longer rises, and keep the
-        parameters of the epoch with the best. The score is the
-        pseudo-log-likelihood: exact for few rows, else estimated from some features of each.
-    validation_fraction : float, default=0.1
-        Share of the rows that are held back.
-    n_iter_no_change : int, default=5
-        Training stops after as many epochs in a row that did not raise the best score by more
-        than `tol`.
-    tol : float, default=1e-4
-        See `n_iter_no_change`.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
-    precision : {"highest", "high", "medium"}, default="medium"
-        Precision of the matrix products of training, in torch's words: "medium" rounds the
-        factors of large products to bfloat16, in which binary states are exact, where the
-        processor has instructions for it; "high" allows TF32 on CUDA. X in double precision
-        is trained on in double precision. What a fitted model computes is never rounded.
-    verbose : int, default=0
-        1 prints a line an epoch.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the weights, the order of the rows and all sampling. The same integer on the
-        same device gives the same model, bit for bit.
+    %(training)s
+    visible : {"bernoulli", "mean", "continuous", "spin"}, default="bernoulli"
+        What a feature is. "bernoulli": 0 or 1. "mean" puts probabilities in the place of visible
+        samples in every chain; that is an approximation: such a chain does not sample from the
+        model. "continuous": a number in [0, 1] with the density p(v_i | h) ∝ exp(v_i f_i), where
+        f = b + h·W, and the mean 1/(1 − e^(−f)) − 1/f [4]_. "spin": −1 or 1, of mean tanh f.
+    hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
+        What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
+        0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x. "relu": a real number ≥ 0 with the
+        density p(h) ∝ exp(h x − h²/2). "nrelu" samples max(0, x + N(0, σ(x))), an approximation
+        to 64 binary copies with biases −½, −3/2, …, whose number of ones has a mean of about
+        softplus(x) [5]_.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
         Weights W.
-    intercept_hidden_ : ndarray of shape (n_components,)
-        Hidden biases c.
     intercept_visible_ : ndarray of shape (n_features,)
         Visible biases b.
-    h_samples_ : ndarray of shape (n_chains, n_components)
-        Hidden states of the persistent chains, where the gradient keeps some.
-    history_ : dict of ndarrays of shape (n_iter_,)
-        One entry for each epoch: "epoch", "seconds", "score" (an estimate of the
-        mean pseudo-log-likelihood, from one flipped feature in each of 1000 training rows)
-        and "reconstruction_error" (mean squared, of the same rows).
-    n_iter_ : int
-        Number of epochs so far.
-    feature_means_ : ndarray of shape (n_features,)
-        Mean of the training rows: where sampling, tempering and estimates of log Z start from.
-    n_features_in_ : int
-        Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where X had names that are strings.
-    random_state_ : RandomState
-        The random stream that further training and sampling go on with.
-    training_state_ : dict of ndarrays
-        What further training starts from besides the parameters: chains, offsets of the
-        centred gradient and moments of the optimiser.
-    training_settings_ : str
-        The settings that this state belongs to; under others training starts a new one.
+    %(fitted)s
 
     See Also
     --------
     GaussianRBM : For real-valued data.
+    CategoricalRBM : For categories.
+    DropoutRBM : With dropout.
 
     References
     ----------
@@ -152,6 +105,10 @@ class BernoulliRBM(BaseRBM):
        In: Neural Networks: Tricks of the Trade. Springer.
     .. [3] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
        Journal of Machine Learning Research 17.
+    .. [4] G. Loaiza-Ganem, J. P. Cunningham (2019). The continuous Bernoulli: fixing a pervasive
+       error in variational autoencoders. NeurIPS.
+    .. [5] V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann
+       machines. ICML.
 
     Examples
     --------
@@ -167,239 +124,194 @@ class BernoulliRBM(BaseRBM):
     True
     """
 
-    _parameter_constraints: dict = {
+    precision: str = "medium"
+    visible: str = "bernoulli"
+    hidden: str = "bernoulli"
+
+    _parameter_constraints = {
         **BaseRBM._parameter_constraints,
         "visible": [StrOptions(set(VISIBLE))],
+        "hidden": [StrOptions(set(HIDDEN))],
     }
-    _progress = ("score", "pseudo-likelihood")
 
-    def __init__(
-        self,
-        n_components=256,
-        *,
-        learning_rate=0.1,
-        batch_size=10,
-        n_iter=10,
-        gradient="pcd",
-        optimizer="sgd",
-        learning_rate_schedule="constant",
-        momentum=0.0,
-        momentum_ramp=0,
-        weight_decay=0.0,
-        l1=0.0,
-        max_norm=None,
-        max_grad_norm=None,
-        centered=True,
-        sparsity_target=None,
-        sparsity_cost=1.0,
-        temperature=1.0,
-        visible="bernoulli",
-        shuffle=True,
-        warm_start=False,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        tol=1e-4,
-        device="auto",
-        precision="medium",
-        verbose=0,
-        random_state=None,
-    ):
-        self.n_components = n_components
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.n_iter = n_iter
-        self.gradient = gradient
-        self.optimizer = optimizer
-        self.learning_rate_schedule = learning_rate_schedule
-        self.momentum = momentum
-        self.momentum_ramp = momentum_ramp
-        self.weight_decay = weight_decay
-        self.l1 = l1
-        self.max_norm = max_norm
-        self.max_grad_norm = max_grad_norm
-        self.centered = centered
-        self.sparsity_target = sparsity_target
-        self.sparsity_cost = sparsity_cost
-        self.temperature = temperature
-        self.visible = visible
-        self.shuffle = shuffle
-        self.warm_start = warm_start
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.device = device
-        self.precision = precision
-        self.verbose = verbose
-        self.random_state = random_state
-
-    def _units(self, X):
-        return VISIBLE[self.visible](), Bernoulli()
-
-    def score_samples(self, X):
-        """Pseudo-log-likelihood of each row, exactly, in nats.
-
-        Σ_i log p(v_i | the other features of v) = −Σ_i softplus(F(v) − F(v with v_i flipped)):
-        every feature is flipped in turn, to 1 − v_i where it is grey.
-        :class:`sklearn.neural_network.BernoulliRBM` estimates the same from one random flip.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        score : ndarray of shape (n_samples,)
-            The time is that of n_samples · n_features · n_components softplus functions.
-
-        References
-        ----------
-        J. Besag (1975). Statistical analysis of non-lattice data. The Statistician 24.
-        """
-        check_is_fitted(self)
-        return self._apply(
-            lambda model, v: model.pseudo_log_likelihood(v), X, row_size=self.components_.size
-        )
-
-    def _measure(self, model, v):
-        score = model.pseudo_log_likelihood(v, _columns(v, 1)).mean().item()
-        return {"score": score} | super()._measure(model, v)
-
-    def _held_out_scores(self, model, v):
-        n_columns = min(v.shape[1], 1 + FLIPS // (len(v) * len(model.c)))
-        columns = None if n_columns == v.shape[1] else _columns(v, n_columns)
-        return model.pseudo_log_likelihood(v, columns)
+    def _units(self):
+        return VISIBLE[self.visible](), HIDDEN[self.hidden](self.temperature)
 
 
-def _columns(v, n_columns):
-    """Columns of each row, at random but the same in every call: (n, n_columns)."""
-    drawn = np.random.default_rng(0).integers(v.shape[1], size=(len(v), n_columns))
-    return torch.as_tensor(drawn, device=v.device)
+@estimator
+class DropoutRBM(BernoulliRBM):
+    """Bernoulli RBM that is trained with dropout.
 
+    In every update each training case has a mask of its own, r over hidden units or m over
+    weights, which is the same in both phases and in the gradient ::
 
-class GaussianRBM(BaseRBM):
-    """Restricted Boltzmann machine with real-valued visible and binary hidden units.
+        drop="units"    F_r(v) = −v·b − Σ_j r_j softplus(c_j + W_j·v)            [1]_
+        drop="weights"  F_m(v) = −v·b − Σ_j softplus(c_j + (W ∘ m)_j·v)          [2]_
+        drop="energy"   as "units"; a unit of a case is the likelier to be dropped, the larger
+                        (P(h_j | v′) / P(h_j | v)) / |ΔE| is, over its maximum in the batch,
+                        where v′ is the case after a sweep and ΔE the change of energy [3]_
 
-    The joint law of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
-
-        E(v, h)    = ½ ‖v‖² − v·b − h·c − h·W v
-        P(h_j = 1 | v) = σ(c_j + W_j·v)           the features that `transform` gives
-        p(v | h)   = N(b + h·W, 1)                its mean is what `inverse_transform` gives
-        F(v)       = ½ ‖v‖² − v·b − Σ_j softplus(c_j + W_j·v)
-                   = ½ ‖v − b‖² − Σ_j softplus(c_j + W_j·v) − ½ ‖b‖²
-
-    so that v is a mixture of 2^n_components Gaussians of unit variance [1]_. Scale the data
-    first, with :class:`sklearn.preprocessing.StandardScaler` for instance: nothing is
-    standardised inside, so that the features of a row depend on that row alone.
+    Afterwards the model is one without masks, whose features are deterministic: what a dropped
+    unit loses, W_j and c_j ("units"), or W ("weights"), is multiplied by 1 − dropout. The
+    energy, conditionals and free energy are those of :class:`BernoulliRBM` with these.
 
     Parameters
     ----------
     n_components : int, default=256
         Number of hidden units.
-    learning_rate : float, default=0.01
-        Step along the mean gradient of a batch. Real-valued units need a smaller one than
-        binary units [2]_.
+    learning_rate : float, default=0.1
+        Step along the mean gradient of a batch.
     batch_size : int, default=10
         Rows in a batch.
     n_iter : int, default=10
         Number of epochs.
-    gradient : {"cd", "pcd", "pt"} or gradient object, default="pcd"
-        How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
-        for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
-        `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
-        `gradient__n_steps`.
-    optimizer : {"sgd", "adam"}, default="sgd"
-        Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
-    learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
-        How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
-        zero over the epochs of one call of `fit`; "invscaling" divides it by the square root
-        of the epoch's number.
-    momentum : float, default=0.0
-        Momentum of "sgd".
-    momentum_ramp : int, default=0
-        Number of epochs during which momentum grows, in equal steps, to its value.
-    weight_decay : float, default=0.0
-        Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
-    l1 : float, default=0.0
-        Weight of the penalty ‖W‖₁ on `components_`; biases have none.
-    max_norm : float or None, default=None
-        Cap on the norm of each hidden unit's weights.
-    max_grad_norm : float or None, default=10.0
-        Cap on the norm of the gradient of a batch, over all parameters together.
-    centered : bool, default=True
-        Whether to follow the centred gradient, which learns better models, and the same ones
-        when zeros and ones are exchanged in the data [3]_.
-    sparsity_target : float or None, default=None
-        Mean activation wanted of each hidden unit, between 0 and 1.
-    sparsity_cost : float, default=1.0
-        Weight of the penalty that pulls mean activations to the target: the cross-entropy
-        between the two.
-    temperature : float, default=1.0
-        T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
-        The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
-        act on E/T.
-    shuffle : bool, default=True
-        Whether to visit the rows in a new random order every epoch. The order does not
-        depend on the order of the rows in X; False takes them as they come.
-    warm_start : bool, default=False
-        Whether a second call of `fit` goes on from the first.
-    early_stopping : bool, default=False
-        Whether to hold rows back, stop when their score no longer rises, and keep the
-        parameters of the epoch with the best. The score is minus
-        the mean squared reconstruction error.
-    validation_fraction : float, default=0.1
-        Share of the rows that are held back.
-    n_iter_no_change : int, default=5
-        Training stops after as many epochs in a row that did not raise the best score by more
-        than `tol`.
-    tol : float, default=1e-4
-        See `n_iter_no_change`.
-    device : str, default="auto"
-        "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
-    precision : {"highest", "high", "medium"}, default="high"
-        Precision of the matrix products of training, in torch's words: "medium" rounds the
-        factors of large products to bfloat16, where the processor has instructions for it;
-        "high" allows TF32 on CUDA. X in double precision is trained on in double precision.
-        What a fitted model computes is never rounded.
-    verbose : int, default=0
-        1 prints a line an epoch.
-    random_state : int, RandomState instance or None, default=None
-        Seeds the weights, the order of the rows and all sampling. The same integer on the
-        same device gives the same model, bit for bit.
+    %(training)s
+    visible : {"bernoulli", "mean", "continuous", "spin"}, default="bernoulli"
+        As in :class:`BernoulliRBM`.
+    hidden : {"bernoulli", "relu", "nrelu"}, default="bernoulli"
+        As in :class:`BernoulliRBM`; "energy" needs "bernoulli".
+    dropout : float, default=0.5
+        Probability of being dropped; 0 is :class:`BernoulliRBM`, bit for bit. "energy" has none.
+    drop : {"units", "weights", "energy"}, default="units"
+        What is dropped. "weights" costs batch_size times the memory of `components_`.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        Weights W.
-    intercept_hidden_ : ndarray of shape (n_components,)
-        Hidden biases c.
+        Weights W, before they are multiplied by 1 − dropout.
     intercept_visible_ : ndarray of shape (n_features,)
         Visible biases b.
-    h_samples_ : ndarray of shape (n_chains, n_components)
-        Hidden states of the persistent chains, where the gradient keeps some.
-    history_ : dict of ndarrays of shape (n_iter_,)
-        One entry for each epoch: "epoch", "seconds", and "reconstruction_error"
-        (mean squared, of 1000 training rows).
-    n_iter_ : int
-        Number of epochs so far.
-    feature_means_ : ndarray of shape (n_features,)
-        Mean of the training rows: where sampling, tempering and estimates of log Z start from.
-    n_features_in_ : int
-        Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where X had names that are strings.
-    random_state_ : RandomState
-        The random stream that further training and sampling go on with.
-    training_state_ : dict of ndarrays
-        What further training starts from besides the parameters: chains, offsets of the
-        centred gradient and moments of the optimiser.
-    training_settings_ : str
-        The settings that this state belongs to; under others training starts a new one.
+    %(fitted)s
+
+    Notes
+    -----
+    "kept" in `history_` is the share of units, or weights, that an epoch kept. The masks belong to
+    training cases: the number of chains of `gradient` has to be a multiple of `batch_size`, and
+    it cannot be :class:`Exact`. For "energy", probabilities are bounded by 0.1 and 0.9 and |ΔE|
+    from below by half its mean over the batch: otherwise one unit of one case has all the weight.
+
+    See Also
+    --------
+    BernoulliRBM : Without dropout.
+
+    References
+    ----------
+    .. [1] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov (2014). Dropout:
+       a simple way to prevent neural networks from overfitting. JMLR 15.
+    .. [2] L. Wan, M. Zeiler, S. Zhang, Y. LeCun, R. Fergus (2013). Regularization of neural
+       networks using DropConnect. ICML.
+    .. [3] M. Roder, G. H. de Rosa, V. H. C. de Albuquerque, A. L. D. Rossi, J. P. Papa (2020).
+       Energy-based dropout in restricted Boltzmann machines: why not go random. IEEE TETCI.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import DropoutRBM
+    >>> X = load_digits().data / 16
+    >>> rbm = DropoutRBM(64, dropout=0.3, random_state=0).fit(X)
+    >>> abs(rbm.history_["kept"][-1] - 0.7) < 0.01
+    True
+    """
+
+    dropout: float = 0.5
+    drop: str = "units"
+
+    _parameter_constraints = {
+        **BernoulliRBM._parameter_constraints,
+        "gradient": [StrOptions({"cd", "pcd", "pt"}), CD, PCD, ParallelTempering],
+        "hidden": [StrOptions({"bernoulli", "relu", "nrelu"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "drop": [StrOptions(set(DROPPING))],
+    }
+
+    def _gradient(self):
+        gradient = super()._gradient()
+        n_chains = getattr(gradient, "n_chains", None)
+        if n_chains is not None and n_chains % self.batch_size:
+            raise ValueError(
+                f"gradient={gradient} has n_chains={n_chains}, which is no multiple of "
+                f"batch_size={self.batch_size}: in DropoutRBM every chain has the mask of a "
+                "training case."
+            )
+        return gradient
+
+    def _in_training(self, model):
+        if self.drop != "energy" and self.dropout == 0:
+            return model
+        if self.drop == "energy" and self.hidden != "bernoulli":
+            raise ValueError(f'drop="energy" needs hidden="bernoulli"; got {self.hidden!r}.')
+        return DROPPING[self.drop](model, self.dropout)
+
+    def _test_scale(self):
+        return DROPPING[self.drop].test_scale(self.dropout)
+
+
+@estimator
+class GaussianRBM(BaseRBM):
+    """Restricted Boltzmann machine with real-valued visible units.
+
+    Features are standardised inside: v = (x − location) / σ, where σ² is the variance of each
+    feature given the hidden units. The joint law of v and its hidden units h is
+    p(v, h) = exp(−E(v, h)) / Z with ::
+
+        E(v, h)    = ½ ‖v‖² − v·b − h·c − h·W v
+        P(h_j = 1 | v) = σ(c_j + W_j·v)            the features that `transform` gives
+        p(v | h)   = N(b + h·W, 1)                 its mean is what `inverse_transform` gives
+        F(v)       = ½ ‖v‖² − v·b − Σ_j softplus(c_j + W_j·v)
+                   = ½ ‖v − b‖² − Σ_j softplus(c_j + W_j·v) − ½ ‖b‖²
+
+    so that x is a mixture of 2^n_components Gaussians of variances σ² [1]_. Everything that goes
+    in or comes out is on the scale of the data: rows, samples, reconstructions, `means_`,
+    `variances_`, and likelihoods, which are densities of x: log p(x) = −F(v) − log Z − Σ_i log σ_i.
+    The free energy that `free_energy` gives has this last term.
+
+    The variances are learned without any chain: Z does not depend on them, so that
+    ∂ log p(x)/∂ log σ_i = v_i ∂F/∂v_i − 1, exactly.
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Number of hidden units.
+    learning_rate : float, default=0.1
+        Step along the mean gradient of a batch.
+    batch_size : int, default=10
+        Rows in a batch.
+    n_iter : int or None, default=None
+        Number of epochs. None makes as many as 2000 updates take, at least 20 and at most 100.
+    %(training)s
+    variance : {"learned", "fixed", "unit"}, default="learned"
+        What σ is. "learned": log σ is learned, from that of the feature's standard deviation in
+        the training data on, and kept between 0.1 and √2 of it. "fixed": that standard
+        deviation. "unit": one; nothing is standardised, and the data should have been.
+    hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
+        What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
+        0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x. "relu": a real number ≥ 0 with the
+        density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the law can be
+        normalised. "nrelu" samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies
+        with biases −½, −3/2, …, whose number of ones has a mean of about softplus(x) [4]_.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Weights W, of standardised features.
+    intercept_visible_ : ndarray of shape (n_features,)
+        Visible biases b, of standardised features.
+    means_ : ndarray of shape (n_features,)
+        Means of the features where all hidden units are zero, location + σ b.
+    variances_ : ndarray of shape (n_features,)
+        Variances of the features given the hidden units, σ² T.
+    location_ : ndarray of shape (n_features,)
+        Means of the training rows.
+    scale_ : ndarray of shape (n_features,)
+        Their standard deviations; 1 for a constant feature.
+    log_scales_ : ndarray of shape (n_features,)
+        log (σ / scale), where it is learned.
+    %(fitted)s
 
     See Also
     --------
     BernoulliRBM : For binary data.
+    TabularRBM : For columns of different types.
 
     References
     ----------
@@ -409,97 +321,87 @@ class GaussianRBM(BaseRBM):
        In: Neural Networks: Tricks of the Trade. Springer.
     .. [3] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
        Journal of Machine Learning Research 17.
+    .. [4] V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann
+       machines. ICML.
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.preprocessing import scale
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
     >>> from skebm import GaussianRBM
-    >>> X = scale(load_iris().data)
-    >>> GaussianRBM(n_components=8, random_state=0).fit_transform(X).shape
-    (150, 8)
+    >>> X, y = load_wine(return_X_y=True)  # columns of very different scales
+    >>> model = make_pipeline(GaussianRBM(random_state=0), LogisticRegression(max_iter=1000))
+    >>> bool(cross_val_score(model, X, y).mean() > 0.95)
+    True
     """
 
-    def __init__(
-        self,
-        n_components=256,
-        *,
-        learning_rate=0.01,
-        batch_size=10,
-        n_iter=10,
-        gradient="pcd",
-        optimizer="sgd",
-        learning_rate_schedule="constant",
-        momentum=0.0,
-        momentum_ramp=0,
-        weight_decay=0.0,
-        l1=0.0,
-        max_norm=None,
-        max_grad_norm=10.0,
-        centered=True,
-        sparsity_target=None,
-        sparsity_cost=1.0,
-        temperature=1.0,
-        shuffle=True,
-        warm_start=False,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=5,
-        tol=1e-4,
-        device="auto",
-        precision="high",
-        verbose=0,
-        random_state=None,
-    ):
-        self.n_components = n_components
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.n_iter = n_iter
-        self.gradient = gradient
-        self.optimizer = optimizer
-        self.learning_rate_schedule = learning_rate_schedule
-        self.momentum = momentum
-        self.momentum_ramp = momentum_ramp
-        self.weight_decay = weight_decay
-        self.l1 = l1
-        self.max_norm = max_norm
-        self.max_grad_norm = max_grad_norm
-        self.centered = centered
-        self.sparsity_target = sparsity_target
-        self.sparsity_cost = sparsity_cost
-        self.temperature = temperature
-        self.shuffle = shuffle
-        self.warm_start = warm_start
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.device = device
-        self.precision = precision
-        self.verbose = verbose
-        self.random_state = random_state
+    n_iter: int | None = None
+    gradient: str | Gradient = "cd"
+    learning_rate_schedule: str = "linear"
+    max_grad_norm: float | None = 10.0
+    variance: str = "learned"
+    hidden: str = "bernoulli"
 
-    def _units(self, X):
-        return Gaussian(self.temperature), Bernoulli()
+    _parameter_constraints = {
+        **BaseRBM._parameter_constraints,
+        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
+        "variance": [StrOptions({"learned", "fixed", "unit"})],
+        "hidden": [StrOptions(set(HIDDEN))],
+    }
 
-    def score_samples(self, X):
-        """Log-likelihood (density) of each row, log p(v) = −F(v) / T − log Z, in nats.
+    def _prepare(self, X, sample_weight):
+        location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        if self.variance != "unit":
+            location, scale = moments(X, sample_weight)
+        return {"location_": location, "scale_": scale}
 
-        The first call after a fit computes log Z and keeps it: exactly for up to 18 hidden
-        units, else by annealed importance sampling with a fixed seed
-        (:func:`skebm.log_partition`, which also tells the error).
+    def _units(self):
+        return Gaussian(self.temperature), HIDDEN[self.hidden](self.temperature)
 
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+    def _encode(self, rows):
+        rows = rows if rows.is_floating_point() else rows.float()
+        return (rows - torch.as_tensor(self.location_).to(rows)) / torch.as_tensor(self.scale_).to(
+            rows
+        )
 
-        Returns
-        -------
-        score : ndarray of shape (n_samples,)
-        """
+    def _decode(self, v):
+        return v * torch.as_tensor(self.scale_).to(v) + torch.as_tensor(self.location_).to(v)
+
+    def _log_volume(self):
+        return super()._log_volume() + float(np.log(self.scale_).sum())
+
+    def _initial_spread(self, n_visible):
+        return 1.7 / n_visible**0.5
+
+    def _n_scaled(self, n_visible):
+        return n_visible if self.variance == "learned" else 0
+
+    @property
+    def variances_(self):
+        """Variances of the features given the hidden units: ndarray (n_features,)."""
         check_is_fitted(self)
-        if not hasattr(self, "_log_z"):
-            self._log_z: dict[float, float] = {}
-        if self.temperature not in self._log_z:
-            self._log_z[self.temperature] = log_partition(self, random_state=0).value
-        return log_likelihood(self, X, log_z=self._log_z[self.temperature])
+        return (self.scale_ * np.exp(getattr(self, "log_scales_", 0.0))) ** 2 * self.temperature
+
+    @property
+    def means_(self):
+        """Means of the features where all hidden units are zero: ndarray (n_features,)."""
+        check_is_fitted(self)
+        scale = self.scale_ * np.exp(getattr(self, "log_scales_", 0.0))
+        return self.location_ + scale * self.intercept_visible_
+
+
+def moments(X, sample_weight):
+    """Means and standard deviations of the columns of X, one for those that are constant.
+
+    Rounded, so that they do not depend on the order in which rows were summed.
+    """
+    scaler = StandardScaler()
+    for piece in chunks(X, X.shape[1]):
+        rows = X[piece].toarray() if issparse(X) else X[piece]
+        weight = None if sample_weight is None else sample_weight[piece]
+        if weight is None or weight.any():
+            scaler.partial_fit(rows.astype(np.float64), sample_weight=weight)
+    scale = scaler.scale_.astype(np.float32).astype(np.float64)
+    return np.round(scaler.mean_ / scale * 2**16) / 2**16 * scale, scale

@@ -47,10 +47,6 @@ def _interval(low, high, n=64):
     )
 
 
-def _learned(n=1):
-    return torch.linspace(-0.8, 0.5, n).double() if n > 1 else torch.tensor([0.4]).double()
-
-
 _steps = torch.arange(65).double()
 UNITS = {
     "bernoulli": (Bernoulli, *_binary),
@@ -59,7 +55,6 @@ UNITS = {
     "continuous": (ContinuousBernoulli, *_interval(0.0, 1.0)),
     "gaussian": (Gaussian, *_line),
     "gaussian of temperature 2": (lambda: Gaussian(2.0), *_line),
-    "gaussian that learns": (lambda: Gaussian(0.7, _learned()), *_line),
     "rectified": (Rectified, *_interval(0.0, 40.0, 400)),
     "rectified of temperature 2": (lambda: Rectified(2.0), *_interval(0.0, 60.0, 400)),
     "stepped": (SteppedSigmoid, _steps, torch.ones(65).double()),
@@ -114,14 +109,8 @@ MODELS = {
     "continuous-bernoulli": (lambda n: ContinuousBernoulli(), lambda n: Bernoulli()),
     "gaussian-bernoulli": (lambda n: Gaussian(), lambda n: Bernoulli()),
     "gaussian of temperature 2-spin": (lambda n: Gaussian(2.0), lambda n: Spin()),
-    "gaussian that learns-bernoulli": (
-        lambda n: Gaussian(0.7, _learned(n).clone()),
-        lambda n: Bernoulli(),
-    ),
     "mixed-bernoulli": (
-        lambda n: _mixed(
-            n, lambda n: Gaussian(1.0, _learned(n).clone()), lambda n: Categorical([n])
-        ),
+        lambda n: _mixed(n, lambda n: Gaussian(), lambda n: Categorical([n])),
         lambda n: Bernoulli(),
     ),
 }
@@ -225,7 +214,10 @@ def some_rows(model, n=5, seed=1) -> Tensor:
 
 
 def exact_log_z(estimator) -> float:
-    """log Z of a fitted estimator with few Bernoulli hidden units, written out in numpy."""
+    """log Z of a fitted estimator with few Bernoulli hidden units, written out in numpy.
+
+    Of real-valued features, that of the standardised ones.
+    """
     W = estimator.components_.astype(np.float64)
     b, c = estimator.intercept_visible_, estimator.intercept_hidden_
     h = np.array(list(itertools.product([0.0, 1.0], repeat=len(c))))

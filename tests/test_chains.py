@@ -150,7 +150,7 @@ def test_chains_start_where_they_are_told(rbm):
 def test_real_valued_models_are_sampled_too():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3)) + np.where(rng.uniform(size=(300, 1)) < 0.3, 2, -2)
-    rbm = GaussianRBM(4, n_iter=100, random_state=0).fit(X)
+    rbm = GaussianRBM(4, variance="unit", random_state=0).fit(X)
     # v is a mixture of 2^4 Gaussians of unit variance.
     h = np.array(list(np.ndindex(2, 2, 2, 2)))
     means = rbm.intercept_visible_ + h @ rbm.components_  # (16, 3)

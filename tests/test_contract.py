@@ -18,7 +18,15 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator, check_param_validation
 
 import skebm
-from skebm import CD, PCD, BernoulliRBM, Exact, GaussianRBM, ParallelTempering
+from skebm import (
+    CD,
+    PCD,
+    BernoulliRBM,
+    DropoutRBM,
+    Exact,
+    GaussianRBM,
+    ParallelTempering,
+)
 from skebm.base import BaseEBM
 
 ESTIMATORS = [
@@ -34,10 +42,18 @@ VARIANTS = [
     BernoulliRBM(visible="mean"),
     BernoulliRBM(gradient="pt", temperature=0.5, learning_rate_schedule="invscaling"),
     BernoulliRBM(sparsity_target=0.1, max_norm=2.0, precision="medium"),
+    BernoulliRBM(visible="continuous"),
+    BernoulliRBM(visible="spin", hidden="spin"),
+    BernoulliRBM(hidden="relu"),
+    DropoutRBM(),
+    DropoutRBM(drop="weights", gradient="cd"),
+    DropoutRBM(drop="energy", dropout=0.2),
     GaussianRBM(),
-    GaussianRBM(gradient=CD(n_steps=2), optimizer="adam"),
-    GaussianRBM(n_components=4, gradient=Exact(), momentum=0.5),
-    GaussianRBM(temperature=2.0, learning_rate_schedule="linear"),
+    GaussianRBM(variance="unit", hidden="relu", n_iter=10),
+    GaussianRBM(variance="fixed", hidden="nrelu", n_components=20, n_iter=10),
+    GaussianRBM(gradient="pcd", optimizer="adam", n_iter=10),
+    GaussianRBM(n_components=4, gradient=Exact(), momentum=0.5, n_iter=10),
+    GaussianRBM(temperature=2.0, learning_rate_schedule="invscaling", n_iter=10),
 ]
 every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=repr)
@@ -45,7 +61,14 @@ FITTED = ["components_", "intercept_hidden_", "intercept_visible_"]
 
 
 def small(Estimator, **params):
-    estimator = Estimator(n_components=5, n_iter=3, learning_rate=0.2, random_state=0)
+    estimator = Estimator(
+        n_components=5,
+        n_iter=3,
+        learning_rate=0.2,
+        learning_rate_schedule="constant",
+        gradient="pcd",
+        random_state=0,
+    )
     return estimator.set_params(**params)
 
 
@@ -128,8 +151,8 @@ def test_bad_weights_are_refused(Estimator, bad, X):
         {},
         {"momentum": 0.9, "momentum_ramp": 3},
         {"optimizer": "adam"},
-        {"gradient": PCD(2, 7)},
-        {"gradient": ParallelTempering(4, n_chains=3)},
+        {"gradient": PCD(2, 7), "batch_size": 7},
+        {"gradient": ParallelTempering(4, n_chains=10)},
         {"gradient": "cd", "centered": False},
         {"learning_rate_schedule": "invscaling", "temperature": 0.7},
     ],
@@ -348,7 +371,7 @@ def test_the_number_of_features_is_checked(Estimator, X):
         ({"gradient": "contrastive"}, "'gradient' parameter of"),
         ({"gradient": CD(n_steps=0)}, "'n_steps' parameter of CD"),
         ({"gradient": PCD(n_chains=-3)}, "'n_chains' parameter of PCD"),
-        ({"gradient": Exact(), "n_components": 25}, r"at most 2\^20 states"),
+        ({"gradient": Exact(), "n_components": 25}, r"at most 2\^20 states|'gradient' parameter"),
         ({"optimizer": "rmsprop"}, "'optimizer' parameter of"),
         ({"momentum": 1.0}, "'momentum' parameter of"),
         ({"gradient": ParallelTempering(n_levels=0)}, "'n_levels' parameter of ParallelTempering"),

@@ -134,7 +134,7 @@ def test_unfitted_and_unsupported_models_are_named():
     for function in (lambda e: log_likelihood(e, ROWS), log_partition):
         with pytest.raises(ValueError, match=r"such as BernoulliRBM .* got PCA"):
             function(PCA().fit(ROWS))
-    with pytest.raises(ValueError, match="binary rows, such as BernoulliRBM; got GaussianRBM"):
+    with pytest.raises(ValueError, match="categorical rows, such as BernoulliRBM; got GaussianRBM"):
         pseudo_likelihood(fitted(GaussianRBM), ROWS)
     with pytest.raises(ValueError, match="To enumerate a layer"):
         log_partition(fitted(GaussianRBM, n_components=30), method="exact")

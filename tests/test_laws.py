@@ -16,7 +16,6 @@ from skebm.engine.sampling import exchange, run
 from skebm.engine.units import (
     Bernoulli,
     Categorical,
-    Gaussian,
     NoisyRelu,
     Rectified,
     Spin,
@@ -270,7 +269,6 @@ def test_both_layers_give_the_same_partition_function(name, beta, seed, n_visibl
     ("name", "unit"),
     [
         ("gaussian-bernoulli", "gaussian"),
-        ("gaussian that learns-bernoulli", "gaussian"),
         ("continuous-bernoulli", "continuous"),
     ],
 )
@@ -787,14 +785,26 @@ def test_spins_are_bernoulli_units_in_other_coordinates(seed):
     assert_close(difference, spins.b.sum().expand_as(difference), **EXACT)
 
 
-@given(seed=seeds)
-def test_a_learned_variance_is_a_scale_of_its_own_for_each_unit(seed):
-    model = make_model("gaussian that learns-bernoulli", seed=seed)
-    s = model.visible.variance  # (n_visible,), with the temperature
-    plain = RBM(Gaussian(), Bernoulli(), model.W * s.sqrt(), model.b * s.sqrt(), model.c)
-    v = some_rows(model, seed=seed)
-    assert_close(model.free_energy(v), plain.free_energy(v / s.sqrt()), **EXACT)
-    assert_close(log_z(model), log_z(plain) + s.log().sum() / 2, **EXACT)
+@given(seed=seeds, n_scaled=st.integers(1, 4))
+def test_the_gradient_of_a_learned_scale_is_that_of_the_density_of_the_rows(seed, n_scaled):
+    # log p(x) = −F(x exp(−r)) − Σ r − log Z, for the first units; the others keep their scale.
+    r = torch.linspace(-0.5, 0.3, n_scaled).double()
+    plain = make_model("gaussian of temperature 2-spin", seed=seed)
+    model = RBM(plain.visible, plain.hidden, plain.W, plain.b, plain.c, log_scale=r)
+    x, weight = some_rows(model, seed=seed), torch.linspace(0, 2, 5).double()
+    scale = torch.cat([r, torch.zeros(4 - n_scaled).double()]).exp()
+    assert_close(model.inward(x), x / scale, **EXACT)
+    assert_close(model.outward(model.inward(x)), x, **EXACT)
+    model.log_scale.requires_grad_(True)
+    total = (weight * (-model.free_energy(model.inward(x)) - model.log_scale.sum())).sum()
+    (expected,) = torch.autograd.grad(total, model.log_scale)
+    model.log_scale.requires_grad_(False)
+    model.set_scale_grad(mean_states(model, model.inward(x), weight))
+    assert_close(model.log_scale.grad, expected, **EXACT)
+    mu, lam = offsets(model, seed)
+    with model.centered(mu, lam):
+        model.set_scale_grad(mean_states(model, model.inward(x) - mu, weight))
+    assert_close(model.log_scale.grad, expected, **EXACT)
 
 
 @given(seed=seeds)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from scipy.special import expit
+from sklearn.datasets import load_wine
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
 
 import skebm.engine.batches as batches_module
@@ -67,9 +68,78 @@ def test_mean_visibles_chain_probabilities(digits):
     assert_allclose(h, h.round(), atol=1e-6)
 
 
-def test_a_gaussian_free_energy_is_the_formula():
-    X = np.random.default_rng(0).normal(size=(50, 3))
-    rbm = GaussianRBM(4, n_iter=2, random_state=0).fit(X)
+@pytest.mark.parametrize("variance", ["unit", "fixed", "learned"])
+def test_a_gaussian_free_energy_is_the_formula(variance):
+    X = np.random.default_rng(0).normal([0.0, 2.0, -100.0], [1.0, 0.1, 30.0], size=(50, 3))
+    rbm = GaussianRBM(4, variance=variance, n_iter=2, random_state=0).fit(X)
     W, b, c = rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_
-    expected = (X**2).sum(1) / 2 - X @ b - np.logaddexp(0, c + X @ W.T).sum(1)
-    assert_allclose(rbm.free_energy(X), expected, rtol=1e-10)
+    sigma = np.sqrt(rbm.variances_)
+    v = (X - rbm.location_) / sigma
+    expected = (v**2).sum(1) / 2 - v @ b - np.logaddexp(0, c + v @ W.T).sum(1)
+    assert_allclose(rbm.free_energy(X), expected + np.log(sigma).sum(), rtol=1e-10)
+    textbook = ((v - b) ** 2).sum(1) / 2 - np.logaddexp(0, c + v @ W.T).sum(1)
+    difference = rbm.free_energy(X) - textbook
+    assert_allclose(difference, difference[0], rtol=1e-10)
+    if variance == "unit":
+        assert_array_equal(rbm.variances_, 1)
+        assert_array_equal(rbm.location_, 0)
+    if variance == "fixed":
+        assert_allclose(rbm.variances_, X.var(0), rtol=1e-6)
+        assert_allclose(rbm.location_, X.mean(0), atol=1e-3)
+
+
+@pytest.mark.parametrize("variance", ["unit", "fixed", "learned"])
+def test_a_gaussian_rbm_is_a_density_of_the_rows(variance):
+    X = np.random.default_rng(0).normal([[2.0]], 0.5, size=(300, 1))
+    X[:100] += 3
+    rbm = GaussianRBM(3, variance=variance, random_state=0).fit(X)
+    grid = np.linspace(-10, 20, 30_001)[:, None]
+    assert_allclose(np.exp(rbm.score_samples(grid)).sum() * 1e-3, 1, rtol=1e-5)
+
+
+def from_an_rbm(n, seed=0):
+    """Rows of exactly this law, with conditional standard deviations of .5, 1 and 2."""
+    rng = np.random.default_rng(seed)
+    W = 2.5 * np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    h = rng.integers(2, size=(n, 3))  # orthogonal rows of W and these biases: fair coins
+    return 10 + (rng.normal(size=(n, 3)) + h @ W) * [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("n_components", [8, 256])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_learned_variances_are_those_of_the_data(seed, n_components):
+    X = from_an_rbm(5000, seed)
+    rbm = GaussianRBM(n_components, random_state=seed).fit(X)
+    assert_allclose(np.sqrt(rbm.variances_), [0.5, 1, 2], rtol=0.1)
+    # In units of its own, a column changes nothing but its numbers.
+    other = GaussianRBM(n_components, random_state=seed).fit(X * [1e-6, 1.0, 1e6] + [0, 1e3, 0])
+    assert_allclose(np.sqrt(other.variances_), [0.5e-6, 1, 2e6], rtol=0.1)
+
+
+@pytest.mark.parametrize("hidden", ["bernoulli", "spin", "relu", "nrelu"])
+def test_gaussian_rbms_are_at_home_in_units_of_the_data(hidden):
+    X = load_wine().data  # scales from 0.1 to 300
+    X = np.hstack([X, np.full((len(X), 1), 1e6 + 0.1), X[:, :1] * 1e-6])
+    rbm = GaussianRBM(16, hidden=hidden, random_state=0).fit(X)
+    back = rbm.inverse_transform(rbm.transform(X))
+    explained = 1 - ((back - X) ** 2).mean(0)[:13] / X.var(0)[:13]
+    assert np.median(explained) > 0.3
+    drawn = rbm.sample(500, 100, random_state=0)
+    assert (np.abs(drawn.mean(0) - X.mean(0)) < 0.6 * X.std(0) + 0.3).all()
+    spread = drawn.std(0)[:13] / X.std(0)[:13]
+    assert ((spread > 0.6) & (spread < 1.6)).all()
+    assert_allclose(drawn[:, 13], 1e6, atol=2)
+    features = rbm.transform(X)
+    assert (features.std(0) > 0.01).mean() > 0.6
+    assert np.isfinite(rbm.score_samples(X)).all()
+
+
+def test_weights_of_unbounded_units_stay_where_the_law_can_be_normalised():
+    # A direction of ever larger variance would take weights beyond norm one.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 1)) * [[3.0, 3.0, 3.0, 3.0]] + rng.normal(size=(500, 4)) * 0.3
+    for temperature in (1.0, 2.0):
+        rbm = GaussianRBM(
+            20, hidden="relu", variance="unit", temperature=temperature, random_state=0
+        ).fit(X)
+        assert 0.5 < np.linalg.norm(rbm.components_, 2) < 1

@@ -10,13 +10,14 @@ import pytest
 import skebm
 
 ROOT = Path(skebm.__file__).parent
-ENGINE = ["noise", "units", "models", "sampling", "partition", "gradients", "training"]
+ENGINE = ["noise", "units", "models", "dropout", "sampling", "partition", "gradients", "training"]
 ORDER = {
     **{f"skebm.engine.{name}": level for level, name in enumerate(ENGINE)},
     "skebm.engine.devices": 0,
     "skebm.engine.products": 0,
     "skebm.engine.batches": 1,
     "skebm._sklearn": 0,
+    "skebm._shared": 0,
     "skebm.evaluation": 9,
     "skebm.diagnostics": 9,
     "skebm.base": 10,

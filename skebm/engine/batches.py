@@ -5,7 +5,7 @@ how the rows were ordered. A row of integer weight k is k rows; other weights mu
 row's share of the gradient. The last batch is filled up with rows of weight zero.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from skebm.engine.noise import Noise
 
 #: How many numbers are worked on at a time where a pass over all rows is made in pieces.
 CHUNK = 2**20
-
 #: How many numbers are gathered at a time for training.
 BLOCK = 2**17
 #: How many rows stand for all of them where that is enough.
@@ -71,6 +70,8 @@ class Batches:
     device : torch.device
     dtype : numpy.dtype
         float32 or float64.
+    encode : callable
+        What rows of the model are made of rows of X by: an affine map of tensors.
 
     Attributes
     ----------
@@ -80,9 +81,19 @@ class Batches:
         A random choice of visits, the same in every epoch.
     """
 
-    def __init__(self, X, sample_weight, *, batch_size, shuffle, device, dtype):
+    def __init__(
+        self,
+        X,
+        sample_weight,
+        *,
+        batch_size,
+        shuffle,
+        device,
+        dtype,
+        encode: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ):
         self.X, self.batch_size, self.shuffle = X, batch_size, shuffle
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype, self.encode = device, dtype, encode
         visits, weight = visits_of(sample_weight, X.shape[0])
         mean, key = summarise(X, visits, weight)
         if shuffle:
@@ -93,10 +104,14 @@ class Batches:
         kind = getattr(torch, dtype.name)
         self.visits = torch.as_tensor(visits, device=device)  # (n,)
         self.weight = torch.as_tensor(weight / min(batch_size, self.n), device=device).to(kind)
-        self.mean = torch.as_tensor(mean, device=device).to(kind)
-        chosen = np.random.default_rng(0).choice(visits, size=PROBE)
-        self.probe = to_device(X[chosen], device, dtype)
-        self.resident = resident(X, device)
+        self.mean = encode(torch.as_tensor(mean, device=device)).to(kind)
+        self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
+        self.look()
+
+    def look(self) -> None:
+        """Take the rows as they are now."""
+        self.probe = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
+        self.resident = resident(self.X, self.device)
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -115,7 +130,8 @@ class Batches:
         n_block = size * max(1, BLOCK // (size * self.X.shape[1]))
         pieces = index.split(n_block)
         blocks = self._gather(pieces) if self.resident is not None else self._stream(pieces)
-        yield from zip((rows for block in blocks for rows in block.split(size)), weights)
+        encoded = map(self.encode, blocks)
+        yield from zip((rows for block in encoded for rows in block.split(size)), weights)
 
     def _gather(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
         """Rows that are on the device, through one buffer."""
@@ -171,5 +187,5 @@ def summarise(X, visits: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np
         rows = X[piece].astype(np.float64)
         mean += share[piece] @ rows
         key[piece] = rows @ direction
-    # Single precision: the bits beyond it depend on the order of summation.
+    # The last bits depend on the order of summation.
     return mean.astype(np.float32), key

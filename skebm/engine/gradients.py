@@ -262,16 +262,13 @@ class Exact(Gradient):
 def enumerate_states(model: RBM) -> tuple[Tensor, Tensor, Tensor]:
     """The model as a finite mixture: (v, h, probability), a row for each state of one layer.
 
-    That layer is the smaller one that can be enumerated; the other stands at its mean, or where
-    its units learn more than that, at several nodes.
+    That layer is the smaller one that can be enumerated; the other stands at its mean.
     """
     name, units, n_units = countable_layer(model, 2.0**20)
     index = torch.arange(int(units.n_states(n_units)), device=model.W.device)
     states = units.states(index, n_units, model.W)  # (n_states, n_units)
     if name == "hidden":
         probability = torch.softmax(-model.hidden_free_energy(states), 0)  # (n_states,)
-        v = model.visible.nodes(model.visible_field(states))  # (k, n_states, n_visible)
-        k = len(v)
-        return v.flatten(0, 1), states.repeat(k, 1), probability.repeat(k) / k
+        return model.visible.mean(model.visible_field(states)), states, probability
     probability = torch.softmax(-model.free_energy(states), 0)  # (n_states,)
     return states, model.hidden.mean(model.hidden_field(states)), probability

@@ -24,6 +24,11 @@ from skebm.engine.units import Shifted, Units, softplus
 
 Beta = float | Tensor
 
+#: Norm of the weights between layers of unbounded units.
+LARGEST_NORM = 0.98
+#: Bounds of a learned log scale, of standardised features.
+LOG_SCALES = (math.log(0.1), math.log(2) / 2)
+
 
 def grad(parameter: Tensor) -> Tensor:
     """The gradient of a parameter."""
@@ -83,13 +88,22 @@ class EnergyModel(ABC):
         log_ratio = self.free_energy(v, beta) - self.free_energy(v, target)  # (n,)
         return log_ratio, self.transition(v, noise, target)
 
+    def begin_update(self, data: Joint, noise: Noise) -> None:  # noqa: B027
+        """Make ready for an update on the rows `data.v`."""
+
+    def report(self) -> dict[str, Tensor]:
+        """Figures of the epoch for the history, one number each."""
+        return {}
+
     @abstractmethod
     def set_grad(self, states: Joint) -> None:
         """Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `h` is multiplied by `weight`."""
 
-    @abstractmethod
-    def confine_(self) -> None:
-        """Bring parameters that have bounds back into them."""
+    def confine_(self) -> None:  # noqa: B027
+        """Bring parameters that have bounds back into them, after an update."""
+
+    def normalise_(self) -> None:  # noqa: B027
+        """Make sure that there is a partition function, before and after an epoch."""
 
     @abstractmethod
     def start(self, n: int, noise: Noise) -> Tensor:
@@ -137,18 +151,20 @@ class RBM(EnergyModel):
         c: Tensor,
         b0: Tensor | None = None,
         precision: str = "highest",
+        log_scale: Tensor | None = None,
     ):
         self.visible, self.hidden = visible, hidden
-        # W (n_hidden, n_visible), b (n_visible,), c (n_hidden,), and what visible units learn
-        learned = visible.parameters()
-        self.theta, (self.W, self.b, self.c, *rest) = pack(W, b, c, *learned.values())
-        visible.adopt(dict(zip(learned, rest)))
+        # W (n_hidden, n_visible), b (n_visible,), c (n_hidden,), and log_scale (n_scaled,)
+        scales = () if log_scale is None else (log_scale,)
+        self.theta, (self.W, self.b, self.c, *rest) = pack(W, b, c, *scales)
+        self.log_scale = rest[0] if rest else None
         self.b0 = self.b if b0 is None else b0  # (n_visible,), the reference model's bias
+        self.precision = precision
         self.coupling = Dense(self.W, precision)
 
     def parameters(self) -> dict[str, Tensor]:
         coupled = {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}
-        return coupled | self.visible.parameters()
+        return coupled if self.log_scale is None else coupled | {"log_scales": self.log_scale}
 
     def weights(self) -> list[Tensor]:
         return [self.W]
@@ -199,10 +215,53 @@ class RBM(EnergyModel):
         self.coupling.correlate_(grad(self.W), states.h_t, states.v)
         torch.mv(states.v_t, states.weight, out=grad(self.b))
         torch.mv(states.h_t, states.ones, out=grad(self.c))
-        self.visible.set_grad(states.v, states.weight)
+
+    # The first visible units may have scales that are learned: v = x exp(−log_scale)
+
+    def inward(self, x: Tensor) -> Tensor:
+        """The visible units of rows x: (n, n_visible)."""
+        return self._scaled(x, -1)
+
+    def outward(self, v: Tensor) -> Tensor:
+        """Rows, of visible units: (n, n_visible)."""
+        return self._scaled(v, 1)
+
+    def _scaled(self, x: Tensor, sign: int) -> Tensor:
+        if self.log_scale is None:
+            return x
+        scaled = x.clone()
+        scaled[..., : len(self.log_scale)] *= torch.exp(sign * self.log_scale)
+        return scaled
+
+    def set_scale_grad(self, data: Joint) -> None:
+        """∂ log p(x)/∂log_scale = Σ_i weight_i [v_i ∂F(v_i)/∂v − 1], exactly, without any chain.
+
+        log p(x) = −F(x exp(−log_scale)) − Σ log_scale − log Z, where Z knows of no scale.
+        """
+        if self.log_scale is None:
+            return
+        scaled = slice(len(self.log_scale))
+        v = self.visible.plain(data.v)[:, scaled]  # (n, n_scaled)
+        slope = v / self.visible.growth() - self.visible_field(data.h)[:, scaled]  # ∂F/∂v
+        torch.mv((v * slope).sub_(1).T, data.weight, out=grad(self.log_scale))
+
+    def normalise_(self) -> None:
+        """Keep weights between two layers of unbounded units below the norm where Z diverges.
+
+        Where cumulants grow as s f²/2, exp(−E) falls in all directions if √(s_v s_h) ‖W‖₂ < 1.
+        """
+        growth = self.visible.growth() * self.hidden.growth()
+        if growth:
+            norm = torch.linalg.matrix_norm(self.W, 2) * growth**0.5
+            self.W.mul_((LARGEST_NORM / norm).clamp(max=1))
 
     def confine_(self) -> None:
-        self.visible.confine_()
+        if self.log_scale is not None:
+            self.log_scale.clamp_(*LOG_SCALES)
+
+    def at_test(self) -> "RBM":
+        """The model as it is used, where it is trained in another form."""
+        return self
 
     @contextmanager
     def centered(self, mu: Tensor, lam: Tensor) -> Iterator[None]:

@@ -21,10 +21,15 @@ from skebm.engine.units import Units
 CHUNK = 2**21
 
 
-def countable_layer(model: RBM, max_states: float) -> tuple[str, Units, int]:
-    """The name, units and size of the layer with fewest states, where they can be enumerated."""
+def smaller_layer(model: RBM) -> tuple[str, Units, int]:
+    """The name, units and size of the layer with fewest states."""
     layers = [("hidden", model.hidden, len(model.c)), ("visible", model.visible, len(model.b))]
-    name, units, n_units = min(layers, key=lambda layer: layer[1].n_states(layer[2]))
+    return min(layers, key=lambda layer: layer[1].n_states(layer[2]))
+
+
+def countable_layer(model: RBM, max_states: float) -> tuple[str, Units, int]:
+    """The smaller layer, where its states can be enumerated."""
+    name, units, n_units = smaller_layer(model)
     if units.n_states(n_units) <= max_states:
         return name, units, n_units
     raise ValueError(

@@ -88,7 +88,6 @@ class Trainer:
         self.weight_decay, self.l1 = weight_decay, l1
         self.sparsity_target, self.sparsity_cost = sparsity_target, sparsity_cost
         self.max_norm, self.max_grad_norm = max_norm, max_grad_norm
-        self.parameters = model.parameters()
         self.optimizer: SGD | Adam = (
             Adam(model.theta) if optimizer == "adam" else SGD(model.theta, momentum)
         )
@@ -105,6 +104,7 @@ class Trainer:
     ) -> None:
         """Visit every row once."""
         self.optimizer.set_rate(learning_rate, momentum)
+        self.model.normalise_()
         n_data = len(self.phases.data.v)
         # An overflow shows in the parameters at the end of the epoch.
         with self._coordinates(batches), np.errstate(over="ignore", invalid="ignore"):
@@ -112,6 +112,7 @@ class Trainer:
                 self.gradient_state = self.gradient.start(self.model, n_data, noise)
             mu, data, known = self.offsets.get("visible_offset"), self.phases.data, None
             for rows, weight in batches(noise):
+                rows = self.model.inward(rows)
                 if mu is None:
                     data.v.copy_(rows)
                 else:
@@ -120,12 +121,15 @@ class Trainer:
                     self.phases.set_weight(weight)
                     known = weight
                 self._update(noise)
+        self.model.normalise_()
 
     def update(self, noise: Noise) -> None:
         """One step along the gradient at the batch that `phases` hold."""
         model, phases = self.model, self.phases
         assert self.gradient_state is not None
+        model.begin_update(phases.data, noise)
         self.gradient(model, phases, self.gradient_state, noise)
+        model.set_scale_grad(phases.data)
         model.set_grad(phases)
         for W in model.weights():
             if self.weight_decay:
@@ -163,9 +167,10 @@ class Trainer:
             yield
             return
         model = self.model
-        activation = model.hidden.mean(model.hidden_field(batches.probe)).mean(0)  # (n_hidden,)
+        probe, mean = model.inward(batches.probe), model.inward(batches.mean)
+        activation = model.hidden.mean(model.hidden_field(probe)).mean(0)  # (n_hidden,)
         rate = 1 - (1 - OFFSET_RATE) ** len(batches) if self.averages else 1.0
-        for name, value in (("visible_offset", batches.mean), ("hidden_offset", activation)):
+        for name, value in (("visible_offset", mean), ("hidden_offset", activation)):
             average = self.averages.setdefault(name, torch.zeros_like(value)).lerp_(value, rate)
             # Multiples of 1/256: binary states minus these are exact in every precision.
             offset = self.offsets.setdefault(name, torch.empty_like(value))
@@ -197,8 +202,8 @@ class Trainer:
             self._eager = True
 
     def report(self) -> State:
-        """Figures of the gradient's own, for the history."""
-        return self.gradient.report(self.gradient_state or {})
+        """Figures of the gradient's and the model's own, for the history."""
+        return self.gradient.report(self.gradient_state or {}) | self.model.report()
 
     def state(self) -> State:
         """Everything that the next epoch depends on besides parameters and noise, by name."""

@@ -45,13 +45,12 @@ class Moves(NamedTuple):
     def at(self, sites: Tensor, n_sites: int) -> Moves:
         """The moves of some sites of each row alone, (n, k)."""
 
-        def chosen(t: Tensor | None) -> Tensor | None:
-            if t is None:
-                return None
+        def chosen(t: Tensor) -> Tensor:
             t = t.expand(len(sites), n_sites, -1)
             return t.gather(1, sites[..., None].expand(-1, -1, t.shape[2]))
 
-        return Moves(*map(chosen, self))
+        rest = (None if t is None else chosen(t) for t in (self.emptied, self.allowed))
+        return Moves(chosen(self.unit), chosen(self.change), *rest)
 
 
 class Units(ABC):
@@ -60,7 +59,7 @@ class Units(ABC):
     #: The interval that values of a unit lie in.
     support: tuple[float, float] = (-math.inf, math.inf)
     #: Whether `moves` enumerates the states of a site.
-    is_discrete = False
+    is_discrete: bool = False
 
     @abstractmethod
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
@@ -91,29 +90,11 @@ class Units(ABC):
         """Units of this law, whose samples are draws from it."""
         return self
 
-    # Units that learn
+    def plain(self, x: Tensor) -> Tensor:
+        """x in the coordinates in which these units were defined."""
+        return x
 
-    def parameters(self) -> dict[str, Tensor]:
-        """What is learned of the base measure, by name."""
-        return {}
-
-    def adopt(self, parameters: dict[str, Tensor]) -> None:  # noqa: B027
-        """Have these tensors as parameters from now on."""
-
-    def set_grad(self, x: Tensor, weight: Tensor) -> None:  # noqa: B027
-        """Σ_i weight_i ∂log_base(x_i)/∂parameter into every `.grad`."""
-
-    def confine_(self) -> None:  # noqa: B027
-        """Bring parameters back into their bounds."""
-
-    def nodes(self, field: Tensor) -> Tensor:
-        """States with the mean and, if log_base learns, its statistics: (k, *field.shape).
-
-        On average over the k states, that is.
-        """
-        return self.mean(field)[None]
-
-    def growth(self) -> Tensor | float:
+    def growth(self) -> float:
         """The s for which the cumulant grows as s field²/2 where fields are large."""
         return 0.0
 
@@ -277,7 +258,7 @@ class ContinuousBernoulli(Units):
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
         small, f = _small(field), _away_from_zero(field)
         square = field.square()
-        series = 1 / 47900160
+        series = torch.full_like(field, 1 / 47900160)
         for coefficient in (-1 / 1209600, 1 / 30240, -1 / 720, 1 / 12):
             series = coefficient + square * series
         mean = torch.where(small, 0.5 + field * series, -1 / torch.expm1(-f) - 1 / f)
@@ -291,7 +272,7 @@ class ContinuousBernoulli(Units):
     def cumulant(self, field: Tensor) -> Tensor:
         small, steep = _small(field), _away_from_zero(field).abs()
         square = field.square()
-        series = 1 / 479001600
+        series = torch.full_like(field, 1 / 479001600)
         for coefficient in (-1 / 9676800, 1 / 181440, -1 / 2880, 1 / 24):
             series = coefficient + square * series
         far = steep / 2 + torch.log(-torch.expm1(-steep) / steep)
@@ -311,68 +292,30 @@ def _into(out: Tensor | None, result: Tensor) -> Tensor:
 
 
 class Gaussian(Units):
-    """x ∈ ℝ:  log_base −x²/2s, mean s f, cumulant (s f² + log 2πs)/2, where s is the variance.
+    """x ∈ ℝ:  log_base −x²/2T, mean T f, cumulant (T f² + log 2πT)/2: a variance of T."""
 
-    s = temperature · exp(log_variance); log_variance, where it is given, is learned. Every unit
-    has its own.
-    """
-
-    def __init__(
-        self,
-        temperature: float = 1.0,
-        log_variance: Tensor | None = None,
-        bounds: tuple[float, float] = (-math.inf, math.inf),
-    ):
-        self.temperature, self.log_variance, self.bounds = temperature, log_variance, bounds
-
-    @property
-    def variance(self) -> Tensor | float:
-        if self.log_variance is None:
-            return self.temperature
-        return self.temperature * self.log_variance.exp()  # (n_units,)
+    def __init__(self, temperature: float = 1.0):
+        self.temperature = temperature
 
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
-        return torch.mul(field, self.variance, out=out)
+        return torch.mul(field, self.temperature, out=out)
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
-        spread = self.variance**0.5
-        return torch.add(self.mean(field, out), noise.normal(field).mul_(spread), out=out)
+        spread = math.sqrt(self.temperature)
+        return torch.add(self.mean(field, out), noise.normal(field), alpha=spread, out=out)
 
     def cumulant(self, field: Tensor) -> Tensor:
         constant = math.log(2 * math.pi * self.temperature)
-        log_variance = 0.0 if self.log_variance is None else self.log_variance
-        return ((self.variance * field.square() + (log_variance + constant)) / 2).sum(-1)
+        return ((self.temperature * field.square() + constant) / 2).sum(-1)
 
     def log_base(self, x: Tensor) -> Tensor:
-        return -(x.square() / (2 * self.variance)).sum(-1)
+        return -x.square().sum(-1) / (2 * self.temperature)
 
     def natural(self, mean: Tensor) -> Tensor:
-        return mean / self.variance
+        return mean / self.temperature
 
-    def parameters(self) -> dict[str, Tensor]:
-        return {} if self.log_variance is None else {"log_variances": self.log_variance}
-
-    def adopt(self, parameters: dict[str, Tensor]) -> None:
-        self.log_variance = parameters.get("log_variances")
-
-    def set_grad(self, x: Tensor, weight: Tensor) -> None:
-        if self.log_variance is not None:
-            assert self.log_variance.grad is not None
-            torch.mv(x.square().T, weight, out=self.log_variance.grad)
-            self.log_variance.grad.div_(2 * self.variance)
-
-    def confine_(self) -> None:
-        if self.log_variance is not None:
-            self.log_variance.clamp_(*self.bounds)
-
-    def nodes(self, field: Tensor) -> Tensor:
-        if self.log_variance is None:
-            return super().nodes(field)
-        mean, spread = self.mean(field), self.variance**0.5
-        return torch.stack([mean - spread, mean + spread])
-
-    def growth(self) -> Tensor | float:
-        return self.variance
+    def growth(self) -> float:
+        return self.temperature
 
 
 class Rectified(Units):
@@ -510,29 +453,8 @@ class Mixed(Units):
     def law(self) -> Units:
         return Mixed([(units.law(), size) for units, size in zip(self.kinds, self.sizes)])
 
-    def parameters(self) -> dict[str, Tensor]:
-        return {k: v for units in self.kinds for k, v in units.parameters().items()}
-
-    def adopt(self, parameters: dict[str, Tensor]) -> None:
-        for units in self.kinds:
-            units.adopt(parameters)
-
-    def set_grad(self, x: Tensor, weight: Tensor) -> None:
-        for units, part in self._each(x):
-            units.set_grad(part, weight)
-
-    def confine_(self) -> None:
-        for units in self.kinds:
-            units.confine_()
-
-    def nodes(self, field: Tensor) -> Tensor:
-        parts = [units.nodes(f) for units, f in self._each(field)]
-        most = max(len(part) for part in parts)
-        return torch.cat([part.repeat(most // len(part), 1, 1) for part in parts], -1)
-
-    def growth(self) -> Tensor | float:
-        rates = [torch.as_tensor(units.growth()) for units in self.kinds]
-        return torch.cat([rate.expand(size) for rate, size in zip(rates, self.sizes)])
+    def growth(self) -> float:
+        return max(units.growth() for units in self.kinds)
 
     def n_states(self, n_units: int) -> float:
         return math.prod(units.n_states(size) for units, size in zip(self.kinds, self.sizes))
@@ -571,20 +493,10 @@ class Shifted(Units):
     def natural(self, mean: Tensor) -> Tensor:
         return self.units.natural(mean + self.offset)
 
-    def parameters(self) -> dict[str, Tensor]:
-        return self.units.parameters()
+    def plain(self, x: Tensor) -> Tensor:
+        return x + self.offset
 
-    def set_grad(self, x: Tensor, weight: Tensor) -> None:
-        if self.parameters():
-            self.units.set_grad(x + self.offset, weight)
-
-    def confine_(self) -> None:
-        self.units.confine_()
-
-    def nodes(self, field: Tensor) -> Tensor:
-        return self.units.nodes(field) - self.offset
-
-    def growth(self) -> Tensor | float:
+    def growth(self) -> float:
         return self.units.growth()
 
     def n_states(self, n_units: int) -> float:

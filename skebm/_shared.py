@@ -1,0 +1,119 @@
+"""What estimators share: how they are declared, and how their parameters are described.
+
+An estimator is a dataclass: its parameters, with their defaults, are those of its base class and
+its own. Where a docstring says `%(training)s` or `%(fitted)s`, the text below is put.
+"""
+
+import dataclasses
+from typing import TypeVar, dataclass_transform
+
+T = TypeVar("T", bound=type)
+
+TRAINING = """\
+gradient : {"cd", "pcd", "pt"} or gradient object, default="pcd"
+        How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
+        for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
+        `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
+        `gradient__n_steps`.
+    optimizer : {"sgd", "adam"}, default="sgd"
+        Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
+    learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
+        How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
+        zero over the epochs of one call of `fit`; "invscaling" divides it by the square root
+        of the epoch's number.
+    momentum : float, default=0.0
+        Momentum of "sgd".
+    momentum_ramp : int, default=0
+        Number of epochs during which momentum grows, in equal steps, to its value.
+    weight_decay : float, default=0.0
+        Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
+    l1 : float, default=0.0
+        Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    max_norm : float or None, default=None
+        Cap on the norm of each hidden unit's weights.
+    max_grad_norm : float or None, default=%(max_grad_norm)s
+        Cap on the norm of the gradient of a batch, over all parameters together.
+    centered : bool, default=True
+        Whether to follow the centred gradient, which learns better models, and the same ones
+        when zeros and ones are exchanged in the data [#centering]_.
+    sparsity_target : float or None, default=None
+        Mean activation wanted of each hidden unit, between 0 and 1.
+    sparsity_cost : float, default=1.0
+        Weight of the penalty that pulls mean activations to the target: the cross-entropy
+        between the two.
+    temperature : float, default=1.0
+        T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
+        The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
+        act on E/T.
+    shuffle : bool, default=True
+        Whether to visit the rows in a new random order every epoch. The order does not
+        depend on the order of the rows in X; False takes them as they come.
+    warm_start : bool, default=False
+        Whether a second call of `fit` goes on from the first.
+    early_stopping : bool, default=False
+        Whether to hold rows back, stop when their score no longer rises, and keep the
+        parameters of the epoch with the best. The score of rows of binary or categorical
+        features is the pseudo-log-likelihood (exact for few rows, else estimated from some
+        features of each), that of others minus the mean squared reconstruction error.
+    validation_fraction : float, default=0.1
+        Share of the rows that are held back.
+    n_iter_no_change : int, default=5
+        Training stops after as many epochs in a row that did not raise the best score by more
+        than `tol`.
+    tol : float, default=1e-4
+        See `n_iter_no_change`.
+    device : str, default="auto"
+        "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
+    precision : {"highest", "high", "medium"}, default="%(precision)s"
+        Precision of the matrix products of training, in torch's words: "medium" rounds the
+        factors of large products to bfloat16, in which binary states are exact, where the
+        processor has instructions for it; "high" allows TF32 on CUDA. X in double precision
+        is trained on in double precision. What a fitted model computes is never rounded.
+    verbose : int, default=0
+        1 prints a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the weights, the order of the rows and all sampling. The same integer on the
+        same device gives the same model, bit for bit."""
+
+FITTED = """\
+intercept_hidden_ : ndarray of shape (n_components,)
+        Hidden biases c.
+    h_samples_ : ndarray of shape (n_chains, n_components)
+        Hidden states of the persistent chains, where the gradient keeps some.
+    history_ : dict of ndarrays of shape (n_iter_,)
+        One entry for each epoch: "epoch", "seconds", "reconstruction_error" (mean squared, of
+        1000 training rows) and, of binary or categorical features, "score" (an estimate of the
+        mean pseudo-log-likelihood, from one feature of each of these rows).
+    n_iter_ : int
+        Number of epochs so far.
+    feature_means_ : ndarray of shape (n_visible,)
+        Mean of the visible units in training: where sampling, tempering and estimates of log Z
+        start from.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are strings.
+    random_state_ : RandomState
+        The random stream that further training and sampling go on with.
+    training_state_ : dict of ndarrays
+        What further training starts from besides the parameters: chains, offsets of the
+        centred gradient and moments of the optimiser.
+    training_settings_ : str
+        The settings that this state belongs to; under others training starts a new one."""
+
+CENTERING = """\
+[#centering] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
+       Journal of Machine Learning Research 17."""
+
+
+@dataclass_transform(eq_default=False)
+def estimator(cls: T) -> T:
+    """Declare an estimator: its annotated attributes are its parameters."""
+    dataclasses.dataclass(eq=False, repr=False)(cls)
+    doc = cls.__doc__ or ""
+    for name, text in (("training", TRAINING), ("fitted", FITTED), ("centering", CENTERING)):
+        doc = doc.replace(f"%({name})s", text)
+    for name in ("max_grad_norm", "precision"):
+        doc = doc.replace(f"%({name})s", str(getattr(cls, name, None)))
+    cls.__doc__ = doc
+    return cls
