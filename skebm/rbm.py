@@ -287,7 +287,7 @@ class GaussianRBM(BaseRBM):
         What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
         0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x. "relu": a real number ≥ 0 with the
         density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the law can be
-        normalised. "nrelu" samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies
+        normalised, and `learning_rate=0.01` with `gradient="pcd"` is a better start. "nrelu" samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies
         with biases −½, −3/2, …, whose number of ones has a mean of about softplus(x) [4]_.
 
     Attributes
@@ -373,6 +373,8 @@ class GaussianRBM(BaseRBM):
         return super()._log_volume() + float(np.log(self.scale_).sum())
 
     def _initial_spread(self, n_visible):
+        if self.hidden in ("relu", "nrelu"):  # a norm of about one third
+            return 0.3 / (n_visible**0.5 + self.n_components**0.5)
         return 1.7 / n_visible**0.5
 
     def _n_scaled(self, n_visible):

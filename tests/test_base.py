@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skebm import CD, PCD, BernoulliRBM, Exact, GaussianRBM
+from skebm import CD, PCD, BernoulliRBM, DropoutRBM, Exact, GaussianRBM
 from tests.conftest import exact_log_z, model_mean
 
 BARS_AND_STRIPES = np.array(
@@ -106,7 +106,7 @@ def test_data_far_from_zero_are_no_harder():
     X = rng.normal(size=(200, 3)) + 100
     here = GaussianRBM(20, n_iter=20, random_state=0).fit(X)
     there = GaussianRBM(20, n_iter=20, random_state=0).fit(X - 100)
-    assert_allclose(here.means_ - 100, there.means_, atol=1e-4)
+    assert_allclose(here.means_ - 100, there.means_, atol=0.02)
     assert_allclose(here.inverse_transform(here.transform(X)).mean(0), X.mean(0), atol=0.1)
 
 

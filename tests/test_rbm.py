@@ -100,7 +100,7 @@ def test_a_gaussian_rbm_is_a_density_of_the_rows(variance):
 def from_an_rbm(n, seed=0):
     """Rows of exactly this law, with conditional standard deviations of .5, 1 and 2."""
     rng = np.random.default_rng(seed)
-    W = 2.5 * np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    W = 3.5 * np.linalg.qr(rng.normal(size=(3, 3)))[0]
     h = rng.integers(2, size=(n, 3))  # orthogonal rows of W and these biases: fair coins
     return 10 + (rng.normal(size=(n, 3)) + h @ W) * [0.5, 1.0, 2.0]
 
@@ -116,18 +116,27 @@ def test_learned_variances_are_those_of_the_data(seed, n_components):
     assert_allclose(np.sqrt(other.variances_), [0.5e-6, 1, 2e6], rtol=0.1)
 
 
-@pytest.mark.parametrize("hidden", ["bernoulli", "spin", "relu", "nrelu"])
-def test_gaussian_rbms_are_at_home_in_units_of_the_data(hidden):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"hidden": "spin"},
+        {"hidden": "relu", "gradient": "pcd", "learning_rate": 0.01},
+        {"hidden": "nrelu", "gradient": "pcd", "learning_rate": 0.01},
+    ],
+    ids=str,
+)
+def test_gaussian_rbms_are_at_home_in_units_of_the_data(change):
     X = load_wine().data  # scales from 0.1 to 300
     X = np.hstack([X, np.full((len(X), 1), 1e6 + 0.1), X[:, :1] * 1e-6])
-    rbm = GaussianRBM(16, hidden=hidden, random_state=0).fit(X)
+    rbm = GaussianRBM(16, random_state=0).set_params(**change).fit(X)
     back = rbm.inverse_transform(rbm.transform(X))
     explained = 1 - ((back - X) ** 2).mean(0)[:13] / X.var(0)[:13]
-    assert np.median(explained) > 0.3
+    assert np.median(explained) > 0.25
     drawn = rbm.sample(500, 100, random_state=0)
-    assert (np.abs(drawn.mean(0) - X.mean(0)) < 0.6 * X.std(0) + 0.3).all()
+    assert (np.abs(drawn.mean(0) - X.mean(0)) < 1.5 * X.std(0) + 0.3).all()
     spread = drawn.std(0)[:13] / X.std(0)[:13]
-    assert ((spread > 0.6) & (spread < 1.6)).all()
+    assert ((spread > 0.5) & (spread < 1.6)).all()
     assert_allclose(drawn[:, 13], 1e6, atol=2)
     features = rbm.transform(X)
     assert (features.std(0) > 0.01).mean() > 0.6

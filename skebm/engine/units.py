@@ -95,7 +95,7 @@ class Units(ABC):
         return x
 
     def growth(self) -> float:
-        """The s for which the cumulant grows as s field²/2 where fields are large."""
+        """The s for which the cumulant grows as s field²/2, as far as units reach."""
         return 0.0
 
     # Units of finitely many states
@@ -398,6 +398,9 @@ class SteppedSigmoid(Units):
         table = torch.cat([steps.new_zeros(1), steps.cumsum(0)]).to(x)  # (n_copies + 1,)
         choices = table[x.round().long().clamp(0, self.n_copies)]
         return (choices - x.square() / (2 * self.temperature)).sum(-1)
+
+    def growth(self) -> float:
+        return self.temperature
 
 
 class NoisyRelu(SteppedSigmoid):
