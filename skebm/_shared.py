@@ -35,7 +35,8 @@ gradient : {"cd", "pcd", "pt"} or gradient object, default="pcd"
         Cap on the norm of the gradient of a batch, over all parameters together.
     centered : bool, default=True
         Whether to follow the centred gradient, which learns better models, and the same ones
-        when zeros and ones are exchanged in the data [#centering]_.
+        when zeros and ones are exchanged in the data (J. Melchior, A. Fischer, L. Wiskott: How to
+        center deep Boltzmann machines. JMLR 17, 2016).
     sparsity_target : float or None, default=None
         Mean activation wanted of each hidden unit, between 0 and 1.
     sparsity_cost : float, default=1.0
@@ -101,17 +102,13 @@ intercept_hidden_ : ndarray of shape (n_components,)
     training_settings_ : str
         The settings that this state belongs to; under others training starts a new one."""
 
-CENTERING = """\
-[#centering] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
-       Journal of Machine Learning Research 17."""
 
-
-@dataclass_transform(eq_default=False)
+@dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(dataclasses.field,))
 def estimator(cls: T) -> T:
     """Declare an estimator: its annotated attributes are its parameters."""
-    dataclasses.dataclass(eq=False, repr=False)(cls)
+    dataclasses.dataclass(eq=False, repr=False, kw_only=True)(cls)
     doc = cls.__doc__ or ""
-    for name, text in (("training", TRAINING), ("fitted", FITTED), ("centering", CENTERING)):
+    for name, text in (("training", TRAINING), ("fitted", FITTED)):
         doc = doc.replace(f"%({name})s", text)
     for name in ("max_grad_norm", "precision"):
         doc = doc.replace(f"%({name})s", str(getattr(cls, name, None)))

@@ -8,7 +8,7 @@ import copy
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import KW_ONLY
+from dataclasses import field
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -51,8 +51,7 @@ class BaseEBM(
 ):
     """Base of all estimators: validation, training, and what a fitted model can do."""
 
-    n_components: int = 256
-    _: KW_ONLY
+    n_components: int = field(default=256, kw_only=False)
     learning_rate: float = 0.1
     batch_size: int = 10
     n_iter: int | None = 10
@@ -408,10 +407,10 @@ class BaseEBM(
         W = rng.normal(0, spread, (self.n_components, X.shape[1])).astype(batches.dtype)
         W = _tensor(W, batches.device)  # (n_components, n_features)
         visible, hidden = self._units()
-        field = W.new_full((self.n_components,), -1.0)
+        h_field = W.new_full((self.n_components,), -1.0)
         b0 = visible.natural(batches.mean)  # (n_features,)
-        b = b0 - hidden.mean(field) @ W  # (n_features,)
-        c = field - W @ batches.mean  # (n_components,)
+        b = b0 - hidden.mean(h_field) @ W  # (n_features,)
+        c = h_field - W @ batches.mean  # (n_components,)
         n_scaled = self._n_scaled(X.shape[1])
         log_scale = W.new_zeros(n_scaled) if n_scaled else None
         return RBM(visible, hidden, W, b, c, b0, self.precision, log_scale)
@@ -515,8 +514,8 @@ class BaseEBM(
         """
 
         def means(model, v):
-            field = model.hidden_field(v)  # (n, n_components)
-            return model.hidden.mean(field, out=field)
+            x = model.hidden_field(v)  # (n, n_components)
+            return model.hidden.mean(x, out=x)
 
         return self._apply(means, X)
 

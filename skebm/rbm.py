@@ -75,13 +75,13 @@ class BernoulliRBM(BaseRBM):
         What a feature is. "bernoulli": 0 or 1. "mean" puts probabilities in the place of visible
         samples in every chain; that is an approximation: such a chain does not sample from the
         model. "continuous": a number in [0, 1] with the density p(v_i | h) ∝ exp(v_i f_i), where
-        f = b + h·W, and the mean 1/(1 − e^(−f)) − 1/f [4]_. "spin": −1 or 1, of mean tanh f.
+        f = b + h·W, and the mean 1/(1 − e^(−f)) − 1/f [3]_. "spin": −1 or 1, of mean tanh f.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
         What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
         0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x. "relu": a real number ≥ 0 with the
         density p(h) ∝ exp(h x − h²/2). "nrelu" samples max(0, x + N(0, σ(x))), an approximation
         to 64 binary copies with biases −½, −3/2, …, whose number of ones has a mean of about
-        softplus(x) [5]_.
+        softplus(x) [4]_.
 
     Attributes
     ----------
@@ -103,11 +103,9 @@ class BernoulliRBM(BaseRBM):
        the likelihood gradient. ICML.
     .. [2] G. E. Hinton (2012). A practical guide to training restricted Boltzmann machines.
        In: Neural Networks: Tricks of the Trade. Springer.
-    .. [3] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
-       Journal of Machine Learning Research 17.
-    .. [4] G. Loaiza-Ganem, J. P. Cunningham (2019). The continuous Bernoulli: fixing a pervasive
+    .. [3] G. Loaiza-Ganem, J. P. Cunningham (2019). The continuous Bernoulli: fixing a pervasive
        error in variational autoencoders. NeurIPS.
-    .. [5] V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann
+    .. [4] V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann
        machines. ICML.
 
     Examples
@@ -287,8 +285,9 @@ class GaussianRBM(BaseRBM):
         What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
         0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x. "relu": a real number ≥ 0 with the
         density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the law can be
-        normalised, and `learning_rate=0.01` with `gradient="pcd"` is a better start. "nrelu" samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies
-        with biases −½, −3/2, …, whose number of ones has a mean of about softplus(x) [4]_.
+        normalised, and `learning_rate=0.01` with `gradient="pcd"` is a better start. "nrelu"
+        samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies with biases
+        −½, −3/2, …, whose number of ones has a mean of about softplus(x) [2]_.
 
     Attributes
     ----------
@@ -317,11 +316,7 @@ class GaussianRBM(BaseRBM):
     ----------
     .. [1] M. Welling, M. Rosen-Zvi, G. E. Hinton (2005). Exponential family harmoniums with
        an application to information retrieval. NIPS 17.
-    .. [2] G. E. Hinton (2012). A practical guide to training restricted Boltzmann machines.
-       In: Neural Networks: Tricks of the Trade. Springer.
-    .. [3] J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines.
-       Journal of Machine Learning Research 17.
-    .. [4] V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann
+    .. [2] V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann
        machines. ICML.
 
     Examples
