@@ -8,6 +8,7 @@ from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
 from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM
+from skebm.tabular import CategoricalRBM, TabularRBM
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,7 @@ __all__ = [
     "CD",
     "PCD",
     "BernoulliRBM",
+    "CategoricalRBM",
     "Chains",
     "Checkpoint",
     "ComponentsDisplay",
@@ -24,6 +26,7 @@ __all__ = [
     "LogPartition",
     "ParallelTempering",
     "RBMImputer",
+    "TabularRBM",
     "autocorrelation_time",
     "effective_sample_size",
     "log_likelihood",

@@ -111,6 +111,11 @@ class BaseEBM(
 
     # What a member of the family says of itself
 
+    #: How many updates n_iter=None stands for, and the least and largest number of epochs.
+    _epochs: ClassVar[tuple[int, int, int]] = (2000, 20, 100)
+    #: Sweeps that draw missing values of training rows after an epoch, where they may be missing.
+    _n_sweeps: ClassVar[int | None] = None
+
     def _units(self) -> tuple[Units, Units]:
         """The visible and the hidden units of this model."""
         raise NotImplementedError
@@ -181,7 +186,8 @@ class BaseEBM(
             finite at the end of an epoch. The estimator is then as it was before the call.
         """
         resume = self.warm_start and self.__sklearn_is_fitted__()
-        return self._train(X, sample_weight, n_epochs=self._n_epochs(X), resume=resume)
+        n_epochs, n_sweeps = self._n_epochs(X), self._n_sweeps
+        return self._train(X, sample_weight, n_epochs=n_epochs, resume=resume, n_sweeps=n_sweeps)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -204,19 +210,24 @@ class BaseEBM(
             The fitted estimator.
         """
         resume = self.__sklearn_is_fitted__()
-        return self._train(X, sample_weight, n_epochs=1, resume=resume, hold_back=False)
+        return self._train(
+            X, sample_weight, n_epochs=1, resume=resume, hold_back=False, n_sweeps=self._n_sweeps
+        )
 
     def _n_epochs(self, X):
         """How many epochs a fit to X makes."""
         if self.n_iter is not None:
             return self.n_iter
         n_batches = -(-max(1, num_samples(X)) // self.batch_size)
-        return int(np.clip(-(-2000 // n_batches), 20, 100))
+        n_updates, least, most = self._epochs
+        return int(np.clip(-(-n_updates // n_batches), least, most))
 
     def _finish(self, X, sample_weight=None):
         """Make the epochs that were left when a callback got this estimator."""
         first, n_epochs = (int(number) for number in self.training_state_["call"])
-        return self._train(X, sample_weight, n_epochs=n_epochs, resume=True, first=first)
+        return self._train(
+            X, sample_weight, n_epochs=n_epochs, resume=True, first=first, n_sweeps=self._n_sweeps
+        )
 
     def _train(
         self, X, sample_weight, *, n_epochs, resume, first=None, hold_back=True, n_sweeps=None
@@ -236,6 +247,8 @@ class BaseEBM(
             missing = None
             if n_sweeps is not None and np.isnan(X).any():
                 missing = np.isnan(X)
+                if missing.all(axis=0).any():
+                    raise ValueError("X has a feature with no value at all; leave it out.")
                 X = np.where(missing, np.nanmean(X, axis=0), X)
             rng = self._random_stream(resume)
             device = devices.resolve(self.device)
@@ -614,14 +627,13 @@ class BaseEBM(
             sample_weight = check_sample_weight(
                 sample_weight, X, dtype=np.float64, ensure_non_negative=True
             )
-        self._check_support(X)
+        if not allow_nan:
+            self._check_support(X)
         return X, sample_weight
 
     def _check_support(self, X):
         low, high = self._units()[0].support
-        smallest, largest = (
-            (np.nanmin(X), np.nanmax(X)) if isinstance(X, np.ndarray) else (X.min(), X.max())
-        )
+        smallest, largest = X.min(), X.max()
         if smallest < low or largest > high:
             warnings.warn(
                 f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "

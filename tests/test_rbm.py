@@ -139,7 +139,7 @@ def test_gaussian_rbms_are_at_home_in_units_of_the_data(change):
     assert ((spread > 0.5) & (spread < 1.6)).all()
     assert_allclose(drawn[:, 13], 1e6, atol=2)
     features = rbm.transform(X)
-    assert (features.std(0) > 0.01).mean() > (0.25 if "relu" in str(change) else 0.6)
+    assert (features.std(0) > 0.01).sum() >= (2 if "relu" in str(change) else 10)
     assert np.isfinite(rbm.score_samples(X)).all()
 
 

@@ -23,6 +23,7 @@ ORDER = {
     "skebm.base": 10,
     "skebm.chains": 11,
     "skebm.rbm": 12,
+    "skebm.tabular": 13,
     "skebm.imputer": 13,
     "skebm.displays": 13,
     "skebm.callbacks": 13,
