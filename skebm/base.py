@@ -307,8 +307,7 @@ class BaseEBM(
                 _append(history, row)
                 self._report(row)
                 if stopping is not None and stopping.is_best:
-                    attributes = fitted()
-                    stopping.best = {name: attributes[name] for name in _OF_ONE_EPOCH}
+                    stopping.best = _of_this_epoch(fitted())
                 if missing is not None:
                     self._redraw(X, missing, tested, noise, n_sweeps)
                     batches.look()
@@ -675,8 +674,7 @@ class _EarlyStopping:
             self._add(score)
         self.best = {}
         if resume:
-            now = {name: getattr(estimator, name) for name in _OF_ONE_EPOCH}
-            self.best = estimator.training_state_.get("best", now)
+            self.best = estimator.training_state_.get("best", _of_this_epoch(vars(estimator)))
 
     def measure(self, estimator, model, dtype):
         """The weighted mean score of the held-out rows, noted."""
@@ -711,8 +709,10 @@ class _EarlyStopping:
         return attributes | {"training_state_": attributes["training_state_"] | held_out}
 
 
-#: The fitted attributes that belong to the weights, and go back with them to the best epoch.
-_OF_ONE_EPOCH = ("components_", "intercept_visible_", "intercept_hidden_", "training_state_")
+def _of_this_epoch(attributes):
+    """The fitted attributes that go back with the weights to the best epoch."""
+    arrays = ("components_", "intercept_visible_", "intercept_hidden_", "log_scales_")
+    return {k: v for k, v in attributes.items() if k in (*arrays, "training_state_")}
 
 
 def _squared_errors(model, v):

@@ -313,6 +313,17 @@ def test_early_stopping_stops_after_so_many_bad_epochs_and_keeps_the_best(digits
     assert rbm.partial_fit(X).n_iter_ == len(scores) + 1
 
 
+def test_the_scale_goes_back_to_the_best_epoch_too():
+    X = np.random.default_rng(0).normal(size=(200, 4)) * 3
+    settings = {"learning_rate": 0.3, "learning_rate_schedule": "constant", "random_state": 0}
+    rbm = GaussianRBM(8, early_stopping=True, n_iter=60, **settings).fit(X)
+    best = int(rbm.history_["validation_score"].argmax()) + 1
+    assert best < rbm.n_iter_
+    again = GaussianRBM(8, early_stopping=True, n_iter=best, n_iter_no_change=99, **settings)
+    assert_array_equal(again.fit(X).log_scales_, rbm.log_scales_)
+    assert_array_equal(again.score_samples(X), rbm.score_samples(X))
+
+
 def test_held_out_rows_are_not_trained_on_and_weights_count_in_their_score():
     X = rows_with_mean(60)
     settings = {"n_iter": 1, "early_stopping": True, "validation_fraction": 0.5, "random_state": 0}
