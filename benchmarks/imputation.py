@@ -24,7 +24,14 @@ NOISE = 0.12
 
 def gaussian():
     rbm = GaussianRBM(
-        400, n_iter=300, learning_rate=0.005, batch_size=100, weight_decay=0.01, gradient=CD(5)
+        400,
+        variance="unit",
+        n_iter=300,
+        learning_rate=0.005,
+        learning_rate_schedule="constant",
+        batch_size=100,
+        weight_decay=0.01,
+        gradient=CD(5),
     )
     return make_pipeline(
         FunctionTransformer(lambda X: X / NOISE),

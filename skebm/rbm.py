@@ -258,6 +258,11 @@ class ScaledRBM(BaseRBM):
     def _log_volume(self):
         return super()._log_volume() + float(np.log(self.scale_).sum())
 
+    def _initial_spread(self, n_visible):
+        if self.hidden in ("relu", "nrelu"):  # a norm of about one third
+            return 0.3 / (n_visible**0.5 + self.n_components**0.5)
+        return 1.7 / n_visible**0.5
+
 
 @estimator
 class GaussianRBM(ScaledRBM):
@@ -369,11 +374,6 @@ class GaussianRBM(ScaledRBM):
 
     def _units(self):
         return Gaussian(self.temperature), HIDDEN[self.hidden](self.temperature)
-
-    def _initial_spread(self, n_visible):
-        if self.hidden in ("relu", "nrelu"):  # a norm of about one third
-            return 0.3 / (n_visible**0.5 + self.n_components**0.5)
-        return 1.7 / n_visible**0.5
 
     def _n_scaled(self, n_visible):
         return n_visible if self.variance == "learned" else 0

@@ -94,6 +94,7 @@ FINITE_UNITS = {
     "spin": lambda n: Spin(),
     "categorical": lambda n: Categorical(groups(n)),
     "mixed": lambda n: _mixed(n, lambda n: Categorical(groups(n)), lambda n: Spin()),
+    "shifted bernoulli": lambda n: Shifted(Bernoulli(), _shift),
     "shifted categorical": lambda n: Shifted(Categorical(groups(n)), _shift),
 }
 

@@ -5,13 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from skebm import BernoulliRBM, GaussianRBM, RBMImputer
+from skebm import BernoulliRBM, GaussianRBM, RBMImputer, TabularRBM
 from skebm.engine.noise import Noise
 
 
@@ -64,6 +65,21 @@ def test_a_row_is_filled_in_alike_whatever_others_there_are(method):
         assert_allclose(imputer.transform(X[::-1]), whole[::-1])
 
 
+def test_values_are_filled_in_on_the_scale_of_the_data():
+    # Two columns that tell each other, of very different scales and spreads given the other.
+    rng = np.random.default_rng(0)
+    side = rng.integers(2, size=(500, 1))
+    X = side * [400.0, 0.04] + rng.normal(size=(500, 2)) * [20.0, 0.002] + [1000.0, 0.0]
+    holes = X.copy()
+    holes[:150, 0] = np.nan
+    holes[150:300, 1] = np.nan
+    rbm = GaussianRBM(8, n_iter=100, learning_rate=0.01)
+    filled = RBMImputer(rbm, random_state=0).fit(holes).transform(holes)
+    for column, rows in ((0, slice(0, 150)), (1, slice(150, 300))):
+        error = np.square(filled - X)[rows, column].mean()
+        assert error < 0.1 * X[:, column].var()
+
+
 def test_the_first_step_of_a_pipeline():
     X, missing = with_holes(pairs())
     y = pairs()[:, 0]
@@ -94,8 +110,6 @@ def test_features_without_a_value_are_named():
 
 
 def test_noise_that_is_alike_is_the_same_for_every_row():
-    import torch
-
     for draw in (Noise.uniform, Noise.normal):
         x = draw(Noise(0, alike=True), torch.empty(5, 1000))
         assert x.shape == (5, 1000)
@@ -103,3 +117,48 @@ def test_noise_that_is_alike_is_the_same_for_every_row():
         assert_allclose(x[0].mean(), draw(Noise(1), torch.empty(100_000)).mean(), atol=0.1)
     p = torch.linspace(0, 1, 5)[:, None].expand(5, 20_000)
     assert_allclose(Noise(0, alike=True).bernoulli(p).mean(1), p[:, 0], atol=0.02)
+
+
+def test_redrawn_values_follow_the_observed_ones():
+    rbm = BernoulliRBM(1, n_iter=1).fit(np.eye(2))
+    rbm.components_, rbm.intercept_hidden_ = np.full((1, 2), 4.0), np.array([-4.0])
+    rbm.intercept_visible_ = np.full(2, -2.0)
+    X = np.repeat([[0.0, 0.0], [1.0, 0.0]], 5000, axis=0)
+    missing = np.tile([False, True], (10_000, 1))
+    model = rbm._model(torch.device("cpu"))
+    rbm._redraw(X, missing, model, Noise(0), 50)
+    for start in (0.0, 1.0):
+        F = rbm.free_energy(np.array([[start, 0.0], [start, 1.0]]))
+        expected = 1 / (1 + np.exp(F[1] - F[0]))
+        assert abs(X[X[:, 0] == start, 1].mean() - expected) < 0.03
+
+
+@pytest.mark.parametrize("Estimator", [GaussianRBM, TabularRBM])
+def test_redrawn_rows_have_the_scale_of_the_data(Estimator):
+    rbm = Estimator(1, n_iter=1, random_state=0).fit(np.random.default_rng(0).normal(size=(50, 2)))
+    rbm.components_, rbm.intercept_visible_ = np.array([[0.0, 20.0]]), np.array([0.0, -10.0])
+    rbm.intercept_hidden_ = np.array([-10.0])
+    rbm.components_[0, 0] = 10.0
+    rbm.log_scales_ = np.log([0.25, 0.5])
+    rbm.location_, rbm.scale_ = np.array([7.0, 100.0]), np.array([3.0, 2.0])
+    # σ is 0.75 and 1: v_0 = 2 switches h on, and with it v_1 = 10 ± 1; else it is −10 ± 1.
+    X = np.tile([[8.5, 100.0], [7.0, 100.0]], (2000, 1))
+    missing = np.tile([False, True], (4000, 1))
+    rbm._redraw(X, missing, rbm._model(torch.device("cpu")), Noise(0), 1)
+    for start, expected in ((8.5, 110), (7.0, 90)):
+        x = X[X[:, 0] == start, 1]
+        assert_allclose(x.mean(), expected, atol=0.1)
+        assert_allclose(x.std(), 1, rtol=0.06)
+
+
+def test_figures_of_an_epoch_are_of_the_rows_as_they_were_last_drawn(monkeypatch):
+    probes = []
+    measure = BernoulliRBM._measure
+    monkeypatch.setattr(
+        BernoulliRBM, "_measure", lambda self, m, v: probes.append(v.clone()) or measure(self, m, v)
+    )
+    X = np.random.default_rng(0).integers(2, size=(50, 4)).astype(float)
+    X[::2, 0] = np.nan
+    RBMImputer(BernoulliRBM(2, n_iter=2), random_state=0).fit(X)
+    assert not torch.isin(probes[0], torch.tensor([0.0, 1.0])).all()  # the means, at first
+    assert torch.isin(probes[1], torch.tensor([0.0, 1.0])).all()

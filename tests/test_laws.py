@@ -16,8 +16,13 @@ from skebm.engine.sampling import exchange, run
 from skebm.engine.units import (
     Bernoulli,
     Categorical,
+    ContinuousBernoulli,
+    Gaussian,
+    MeanBernoulli,
+    Mixed,
     NoisyRelu,
     Rectified,
+    Shifted,
     Spin,
     SteppedSigmoid,
 )
@@ -828,3 +833,79 @@ def test_chains_that_start_from_exact_draws_stay_there(name, n_steps):
         before, after = statistic(start), statistic(end)
         error = (before.var(0) / n + after.var(0) / n).sqrt()
         assert ((before.mean(0) - after.mean(0)).abs() < 4.5 * error + 1e-9).all()
+
+
+def test_states_of_groups_of_any_sizes():
+    rows = all_states(Categorical([2, 3, 4]), 9)
+    assert len(set(map(tuple, rows.tolist()))) == 24
+
+
+def test_the_series_of_continuous_units_is_as_good_as_the_closed_form():
+    _, x, dx = UNITS["continuous"]
+    for value in np.linspace(-0.6, 0.6, 25):
+        f = torch.tensor([value]).double()
+        p = (x * value).exp() * dx
+        assert_close(ContinuousBernoulli().mean(f)[0], (p * x).sum() / p.sum(), rtol=0, atol=2e-12)
+        assert_close(ContinuousBernoulli().cumulant(f), p.sum().log(), rtol=0, atol=2e-12)
+
+
+def test_rectified_means_far_from_zero():
+    t = torch.linspace(-40, -12.01, 100).double()
+    expected = t + math.sqrt(2 / math.pi) / torch.special.erfcx(-t / math.sqrt(2))
+    assert_close(Rectified().mean(t), expected, rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize("value", [-30.0, -8.0, -5.1, -4.9, 0.0, 3.0])
+def test_rectified_draws_are_quantiles(value):
+    f = torch.full((1000,), value).double()
+    x, u = Rectified().sample(f, Noise(0)), 1 - Noise(0).uniform(f).double()
+    log_ndtr = torch.special.log_ndtr
+    assert_close(log_ndtr(f - x) - log_ndtr(f), u.log(), rtol=3e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_stepped_base_counts_the_choices(temperature):
+    units = SteppedSigmoid(temperature)
+    log_e = torch.full((65,), -math.inf).double()  # of elementary symmetric polynomials
+    log_e[0] = 0
+    for k in range(64):
+        log_e[1:] = torch.logaddexp(log_e[1:], log_e[:-1] - (k + 0.5) / temperature)
+    assert_close(units.log_base(torch.arange(65).double()[:, None]), log_e, rtol=1e-10, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_noisy_units_at_a_temperature(temperature):
+    exact, quick = SteppedSigmoid(temperature), NoisyRelu(temperature)
+    assert quick.law().temperature == temperature
+    f = torch.full((100_000, 1), 5.0)
+    for statistic in (torch.mean, torch.std):
+        gap = statistic(exact.sample(f, Noise(0))) - statistic(quick.sample(f, Noise(1)))
+        assert abs(gap) < 0.1
+    assert quick.sample(torch.full((10, 1), 300.0), Noise(0)).max() <= 64
+
+
+def test_mixed_units_are_their_parts():
+    units = Mixed([(Gaussian(2.0), 2), (MeanBernoulli(), 1), (Rectified(), 1)])
+    x = torch.tensor([1.0, -2.0, 1.0, 3.0]).double()
+    assert_close(units.log_base(x), torch.tensor(-5 / 4 - 9 / 2).double())
+    assert [type(kind) for kind in units.law().kinds] == [Gaussian, Bernoulli, Rectified]
+
+
+def test_natural_reaches_far():
+    f = torch.tensor([-60.0, -20.0, 20.0, 60.0]).double()
+    units = ContinuousBernoulli()
+    assert_close(units.natural(units.mean(f)), f, rtol=1e-6, atol=0)
+    assert_close(units.natural(torch.ones(1).double()), torch.tensor([math.sinh(5)]).double())
+
+
+def test_shifted_units_move_like_their_own():
+    units, x = Shifted(Spin(), torch.tensor(0.25).double()), torch.tensor([[0.75, -1.25]]).double()
+    assert_close(units.moves(x).change[0, :, 0], torch.tensor([-2.0, 2.0]).double())
+
+
+def test_scales_are_confined():
+    plain = make_model("gaussian-bernoulli", 3)
+    r = torch.tensor([-9.0, 0.1, 9.0]).double()
+    model = RBM(plain.visible, plain.hidden, plain.W, plain.b, plain.c, log_scale=r)
+    model.confine_()
+    assert_close(model.log_scale.exp(), torch.tensor([0.1, math.exp(0.1), 2**0.5]).double())

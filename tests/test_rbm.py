@@ -88,6 +88,16 @@ def test_a_gaussian_free_energy_is_the_formula(variance):
         assert_allclose(rbm.location_, X.mean(0), atol=1e-3)
 
 
+def test_features_are_standardised_by_weighted_rows():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    weight = np.random.default_rng(1).uniform(size=60)
+    rbm = GaussianRBM(2, variance="fixed", n_iter=1).fit(X, sample_weight=weight)
+    assert_allclose(rbm.location_, np.average(X, axis=0, weights=weight), atol=1e-4)
+    spread = np.average((X - rbm.location_) ** 2, axis=0, weights=weight)
+    assert_allclose(rbm.variances_, spread, rtol=1e-4)
+    assert_allclose(rbm.inverse_transform(np.zeros((1, 2)))[0], rbm.means_, rtol=1e-6)
+
+
 @pytest.mark.parametrize("variance", ["unit", "fixed", "learned"])
 def test_a_gaussian_rbm_is_a_density_of_the_rows(variance):
     X = np.random.default_rng(0).normal([[2.0]], 0.5, size=(300, 1))
@@ -233,3 +243,12 @@ def test_the_continuous_bernoulli_is_a_density_on_the_interval():
     # Mean-field units give their means: their chains have far less spread.
     mean = BernoulliRBM(4, visible="mean", **settings).fit(X)
     assert mean.sample(3000, 100, random_state=0).std() < 0.5 * drawn.std()
+
+
+def test_means_and_variances_at_a_temperature():
+    X = np.random.default_rng(0).normal(5, [1, 10], size=(200, 2))
+    rbm = GaussianRBM(1, temperature=2.0, n_iter=3, random_state=0).fit(X)
+    rbm.components_ = np.zeros((1, 2))
+    drawn = rbm.sample(20_000, 1, random_state=0)
+    assert_allclose(drawn.var(0), rbm.variances_, rtol=0.05)
+    assert_allclose((drawn.mean(0) - rbm.means_) / drawn.std(0), 0, atol=0.03)

@@ -55,6 +55,11 @@ def test_kinds_are_inferred_and_can_be_set(rbm):
     for wrong in ({"rain": "gaussian"}, {"snow": "poisson"}, {"season": "gaussian"}):
         with pytest.raises(ValueError, match=repr(next(iter(wrong)))):
             TabularRBM(4, kinds=wrong).fit(table)
+    narrow = table.assign(humidity=0.4 + 0.2 * table.humidity, snow=table.degrees / 40)
+    assert TabularRBM(4, n_iter=1).fit(narrow).kinds_[5] == "gaussian"
+    assert TabularRBM(4, n_iter=1).fit(narrow).kinds_[2] == "gaussian"  # some are below zero
+    with pytest.raises(ValueError, match=r"'degrees' has values outside of \[0, 1\]"):
+        TabularRBM(4, kinds={"degrees": "continuous"}).fit(table)
     table["day"] = pd.Timestamp("2020-01-01")
     with pytest.raises(ValueError, match="'day' is of type datetime64"):
         TabularRBM(4).fit(table)
@@ -76,6 +81,7 @@ def test_rows_come_out_as_they_went_in(rbm, method):
         pd.testing.assert_frame_equal(out, table.reset_index(drop=True))
     if method == "inverse_transform":
         assert (out.season == table.season).mean() > 0.9
+        assert (out.snow == table.snow).mean() > 0.6
         assert np.corrcoef(out.degrees, table.degrees)[0, 1] > 0.9
 
 
@@ -123,16 +129,18 @@ def test_missing_entries_are_taken_everywhere():
 
 def test_scores_are_densities_that_tell_likely_rows():
     table = weather(200, seed=5)
-    rbm = TabularRBM(12, random_state=0).fit(weather())  # small enough for an exact log Z
+    # Small enough for an exact log Z; and both take the rows in the same order.
+    settings = {"shuffle": False, "random_state": 0}
+    rbm = TabularRBM(12, **settings).fit(weather())
     strange = table.assign(degrees=table.degrees.sample(frac=1, random_state=0).to_numpy())
     wrong = np.abs(strange.degrees - table.degrees) > 10
     gap = rbm.score_samples(table) - rbm.score_samples(strange)
     assert np.median(gap[wrong]) > 3
     # In other units of temperature the density changes by the ratio of the units.
-    other = TabularRBM(12, random_state=0).fit(weather().assign(degrees=lambda t: t.degrees * 8))
+    other = TabularRBM(12, **settings).fit(weather().assign(degrees=lambda t: t.degrees * 8))
     scaled = table.assign(degrees=table.degrees * 8)
     gaps = rbm.score_samples(table) - other.score_samples(scaled)
-    assert_allclose(gaps, np.log(8), atol=0.15)  # the order of rows is another one
+    assert_allclose(gaps, np.log(8), rtol=1e-6)
 
 
 def test_a_pipeline_on_a_data_frame():
@@ -190,6 +198,8 @@ def test_unknown_categories_are_named_or_taken_for_missing():
     X = cards()
     rbm = CategoricalRBM(8, n_iter=50, random_state=0).fit(X)
     joker = np.array([["joker", "red"], ["hearts", "red"]])
+    with pytest.raises(ValueError, match="unknown category 'zebra'"):
+        rbm.transform(np.array([["zebra", "red"]]))
     with pytest.raises(ValueError, match="Column 0 has the unknown category 'joker'"):
         rbm.transform(joker)
     with pytest.raises(ValueError, match="Column 1 has missing values"):
@@ -214,3 +224,74 @@ def test_columns_of_two_categories_are_those_of_a_bernoulli_rbm():
         one_hot = OneHotEncoder().fit_transform(X)
     assert_allclose(plain.transform(one_hot), rbm.transform(X))
     assert_allclose(plain.free_energy(one_hot), rbm.free_energy(X))
+
+
+def test_an_unknown_category_may_come_last():
+    rbm = CategoricalRBM(2, n_iter=1, handle_unknown="ignore", random_state=0)
+    rbm.fit(np.array([["a"], ["b"]] * 10))
+    assert np.isfinite(rbm.transform(np.array([["zebra"], ["0"], ["b"]]))).all()
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(-1.0, False), (1.0, True)])
+def test_booleans_are_the_likelier_value(bias, expected):
+    rbm = TabularRBM(1, n_iter=1, random_state=0).fit(pd.DataFrame({"b": [True, False] * 10}))
+    rbm.components_, rbm.intercept_visible_ = np.zeros((1, 1)), np.array([bias])
+    assert rbm.inverse_transform(np.ones((1, 1))).b.tolist() == [expected]
+
+
+def test_whole_numbers_stay_within_their_type():
+    n = pd.DataFrame({"n": np.array([0, 255] * 40, np.uint8)})
+    rbm = TabularRBM(2, kinds={"n": "gaussian"}, n_iter=5, random_state=0).fit(n)
+    drawn = rbm.sample(200, 20, random_state=0)
+    assert drawn.n.dtype == np.uint8
+    raw = rbm.sample_chains(1, 1, random_state=0)  # noqa
+    rbm.location_ = np.array([400.0])
+    assert (rbm.sample(200, 20, random_state=0).n == 255).mean() > 0.3
+    rbm.location_, rbm.scale_ = np.array([7.6]), np.array([1e-6])
+    assert (rbm.sample(20, 5, random_state=0).n == 8).all()
+
+
+def test_numbers_of_a_small_part_of_the_interval_are_gaussian():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.uniform(0.4, 0.6, 50), rng.uniform(0, 1, 50), rng.uniform(-1, 1, 50)])
+    rbm = TabularRBM(2, n_iter=1, random_state=0).fit(X)
+    assert rbm.kinds_ == ["gaussian", "continuous", "gaussian"]
+    with pytest.raises(ValueError, match=r"Column 1 has values outside of \[0, 1\]"):
+        rbm.transform(X * [1, 2, 1])
+
+
+def test_weights_of_rows_of_a_table():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"x": rng.normal(size=60), "c": rng.choice(["a", "b"], 60)})
+    table.loc[59, "c"] = "only here"
+    weight = np.repeat([0, 1, 3, 0], [10, 20, 29, 1])
+    settings = {"n_iter": 5, "random_state": 0}
+    weighted = TabularRBM(3, **settings).fit(table, sample_weight=weight)
+    repeated = TabularRBM(3, **settings).fit(table.loc[table.index.repeat(weight)])
+    assert list(weighted.categories_[1]) == ["a", "b"]
+    assert_array_equal(weighted.location_, repeated.location_)
+    assert_array_equal(weighted.scale_, repeated.scale_)
+    assert_array_equal(weighted.components_, repeated.components_)
+
+
+def test_the_missing_values_of_pandas():
+    table = pd.DataFrame(
+        {
+            "c": pd.array(["a", "b", None] * 10, dtype="string"),
+            "n": pd.array([1, 5, None] * 10, dtype="Int64"),
+        }
+    )
+    rbm = TabularRBM(3, n_iter=2, random_state=0).fit(table)
+    assert rbm.kinds_ == ["categorical", "gaussian"]
+    filled = rbm.impute(table, random_state=0)
+    assert filled.notna().all().all()
+    pd.testing.assert_series_equal(filled.dtypes, table.dtypes)
+    assert list(filled.c[:2]) == ["a", "b"]
+
+
+def test_numbers_of_a_table_have_the_variance_of_their_temperature():
+    X = np.random.default_rng(0).normal(5, [1, 10], size=(200, 2))
+    rbm = TabularRBM(1, temperature=2.0, n_iter=3, random_state=0).fit(X)
+    rbm.components_ = np.zeros((1, 2))
+    drawn = rbm.sample(20_000, 1, random_state=0)
+    assert np.allclose(drawn.var(0), 2 * (rbm.scale_ * np.exp(rbm.log_scales_)) ** 2, rtol=0.05)

@@ -178,3 +178,37 @@ def test_the_gradients_of_cases_add_up():
     CD()(model, phases, {}, Noise(3))
     model.set_grad(phases)
     assert flat_grad(model).abs().max() > 0.01
+
+
+def energy_mask(W, b, c, v):
+    model = DroppedByEnergy(RBM(Bernoulli(), Bernoulli(), W, b, c), 0.5)
+    model.begin_update(Joint(v, v, v[:, 0]), Noise(0))
+    return model.mask
+
+
+def test_importance_is_bounded():
+    # The sweep switches on unit 2 and what it stands for: 0.9 / 0.1 against 1.
+    W, b, c = torch.zeros(3, 3).double(), torch.zeros(3).double(), torch.zeros(3).double()
+    W[2, 2], b[2], c[2] = 20, 10, -10
+    v = torch.tensor([[1.0, 0.0, 0.0]]).double().repeat(4000, 1)
+    kept = energy_mask(W, b, c, v).mean(0)
+    assert_close(kept, torch.tensor([8 / 9, 8 / 9, 0]).double(), rtol=0, atol=0.025)
+
+
+def test_importance_is_inverse_to_the_change_of_energy():
+    # W = 0, and all of v′ is on: changes of 60, 20 and 0, which counts as half the mean.
+    v = torch.tensor([[0, 0, 0], [1, 1, 0], [1, 1, 1]]).double().repeat(3000, 1)
+    zero = torch.zeros(3).double()
+    kept = energy_mask(torch.zeros(3, 3).double(), zero + 20, zero, v).view(3000, 3, 3).mean((0, 2))
+    assert_close(kept, torch.tensor([7 / 9, 1 / 3, 0]).double(), rtol=0, atol=0.025)
+
+
+def test_a_report_is_of_what_came_since_the_last():
+    _, model, v = dropping("units")
+    for seed in range(5):
+        model.report()
+        model.begin_update(Joint(v, model.W.new_zeros(4, 3), v[:, 0]), Noise(seed))
+        kept = model.mask.mean().clone()
+        model.begin_update(Joint(v, model.W.new_zeros(4, 3), v[:, 0]), Noise(seed + 50))
+        assert_close(model.report()["kept"], (kept + model.mask.mean()) / 2)
+        model.begin_update(Joint(v, model.W.new_zeros(4, 3), v[:, 0]), Noise(seed + 90))
