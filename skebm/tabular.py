@@ -158,9 +158,7 @@ class BaseTableRBM(ScaledRBM):
             else:
                 columns.append(part[:, 0] if kind != "bernoulli" else (part[:, 0] > 0.5) * 1.0)
         if self.column_types_ is None:
-            if all(c.dtype.kind in "fiub" for c in columns):
-                return np.column_stack(columns)
-            return np.column_stack([c.astype(object) for c in columns])
+            return np.column_stack(columns)
         import pandas as pd  # X was a data frame
 
         names = getattr(self, "feature_names_in_", range(self.n_features_in_))
@@ -200,6 +198,8 @@ def _column(X, j):
     """A column as an array of numbers or objects, and where it has no value."""
     column = X.iloc[:, j].to_numpy() if hasattr(X, "iloc") else X[:, j]
     if column.dtype.kind == "f":
+        if np.isinf(column).any():
+            raise ValueError(f"Column {j} of X contains infinity; it takes numbers or NaN.")
         return column, np.isnan(column)
     if column.dtype.kind not in "OSU":
         return column, np.zeros(len(column), dtype=bool)

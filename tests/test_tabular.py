@@ -123,6 +123,8 @@ def test_missing_entries_are_taken_everywhere():
     assert np.isfinite(features).all()
     assert_allclose(model.transform(holes[40:43]), features[40:43], rtol=1e-6)
     assert np.isfinite(model.score_samples(holes)).all()
+    with pytest.raises(ValueError, match="Column 1 of X contains infinity"):
+        model.transform(holes.assign(degrees=np.inf))
     with pytest.raises(ValueError, match="'snow' has no value"):
         TabularRBM(4).fit(holes.assign(snow=None))
 
