@@ -130,10 +130,10 @@ def test_units_are_finite_and_monotone_in_every_field(name, dtype):
     slack = 3e-6 * (1 + cumulant[1:].abs())
     assert (cumulant.diff() > torch.minimum(low, high) - slack).all()
     assert (cumulant.diff() < torch.maximum(low, high) + slack).all()
-    draws = unit.sample(f.expand(400, -1), Noise(0))
+    draws = unit.sample(f.expand(2000, -1), Noise(0))
     assert draws.isfinite().all()
     if name in SAMPLED_UNITS:
-        error = draws.std(0) / 400**0.5 + 1e-3 * mean.abs() + 1e-4
+        error = draws.std(0) / 2000**0.5 + 1e-3 * mean.abs() + 1e-4
         assert ((draws.mean(0) - mean).abs() < 5 * error).all()
 
 
