@@ -26,6 +26,7 @@ from skebm.evaluation import log_likelihood, log_partition, pseudo_likelihood
 _SAMPLING = {
     "n_steps": [Interval(Integral, 0, None, closed="left")],
     "method": [StrOptions({"gibbs", "pt"})],
+    "init": ["array-like", "sparse matrix", None],
     "temperature": [Interval(Real, 0, None, closed="neither"), None],
     "random_state": ["random_state"],
 }
@@ -123,7 +124,6 @@ class BaseRBM(BaseEBM):
     @validate_params(
         {
             "n_samples": [Interval(Integral, 1, None, closed="left")],
-            "init": ["array-like", "sparse matrix", None],
             **_SAMPLING,
         },
         prefer_skip_nested_validation=True,
@@ -175,7 +175,6 @@ class BaseRBM(BaseEBM):
     @validate_params(
         {
             "n_chains": [Interval(Integral, 1, None, closed="left")],
-            "init": ["array-like", "sparse matrix", None],
             **_SAMPLING,
         },
         prefer_skip_nested_validation=True,

@@ -206,7 +206,7 @@ class Categorical(Units):
 
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
         shares = self._table(field).softmax(-1).flatten(-2)  # (…, n_groups · widest)
-        return torch.index_select(shares, -1, self.slot.to(field.device), out=out)
+        return torch.index_select(shares, -1, self.slot, out=out)
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
         # The largest of fields with Gumbel noise is a draw from their softmax.
@@ -233,21 +233,28 @@ class Categorical(Units):
         return len(self.sizes)
 
     def moves(self, x: Tensor) -> Moves:
-        there, first = self.is_there.to(x.device), self.first.to(x.device)
-        place = torch.arange(there.shape[1], device=x.device)
-        unit = (first[:, None] + place).clamp(max=x.shape[1] - 1)[None]  # (1, n_sites, widest)
-        emptied = first[:, None] + self._table(x).argmax(-1, keepdim=True)  # (n, n_sites, 1)
-        return Moves(unit, x.new_ones(1, 1, 1), emptied, there & (unit != emptied))
+        emptied = self._table(x).argmax(-1, keepdim=True) + self.first[:, None]  # (n, n_sites, 1)
+        place = torch.arange(self.is_there.shape[1], device=x.device)
+        unit = (self.first[:, None] + place).clamp(max=x.shape[1] - 1)[None]  # (1, n_sites, widest)
+        return Moves(unit, x.new_ones(1, 1, 1), emptied, self.is_there & (unit != emptied))
 
     def _table(self, x: Tensor) -> Tensor:
         """The units by groups, with −∞ where a group has fewer: (…, n_groups, widest)."""
+        self._move(x.device)
         table = x.new_full((*x.shape[:-1], self.is_there.numel()), -math.inf)
-        return table.index_copy(-1, self.slot.to(x.device), x).unflatten(-1, self.is_there.shape)
+        return table.index_copy(-1, self.slot, x).unflatten(-1, self.is_there.shape)
 
     def _one_hot(self, place: Tensor, like: Tensor, out: Tensor | None) -> Tensor:
         """The state with the unit at this place of each group on, place (…, n_groups)."""
         out = torch.empty_like(like) if out is None else out
-        return out.zero_().scatter_(-1, place + self.first.to(place.device), 1.0)
+        self._move(place.device)
+        return out.zero_().scatter_(-1, place + self.first, 1.0)
+
+    def _move(self, device: torch.device) -> None:
+        """Have the index on this device: copied once, and not in every update."""
+        if self.slot.device != device:
+            self.slot, self.first = self.slot.to(device), self.first.to(device)
+            self.is_there = self.is_there.to(device)
 
 
 class ContinuousBernoulli(Units):
