@@ -2,6 +2,7 @@
 
 from skebm.callbacks import Checkpoint
 from skebm.chains import Chains
+from skebm.conv import ConvRBM
 from skebm.diagnostics import autocorrelation_time, effective_sample_size, r_hat
 from skebm.displays import ComponentsDisplay
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
@@ -20,6 +21,7 @@ __all__ = [
     "Chains",
     "Checkpoint",
     "ComponentsDisplay",
+    "ConvRBM",
     "DropoutRBM",
     "Exact",
     "GaussianRBM",

@@ -29,7 +29,7 @@ from skebm._sklearn import (
     num_samples,
 )
 from skebm.engine import devices
-from skebm.engine.batches import Batches, chunks, to_device
+from skebm.engine.batches import CHUNK, Batches, chunks, to_device
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
@@ -132,6 +132,18 @@ class BaseEBM(
         """Rows of data, in the place of visible units."""
         return v
 
+    def _weights_shape(self, n_visible):
+        """The shape of `components_`."""
+        return self.n_components, n_visible
+
+    def _n_biases(self, n_visible):
+        """How many visible biases there are."""
+        return n_visible
+
+    def _compose(self, visible, hidden, W, b, c, b0, precision, log_scale):
+        """The model of these units and parameters, tensors."""
+        return RBM(visible, hidden, W, b, c, b0, precision, log_scale)
+
     def _n_scaled(self, n_visible):
         """How many of the visible units, from the first on, have scales that are learned."""
         return 0
@@ -143,6 +155,10 @@ class BaseEBM(
     def _present(self, rows):
         """Rows as the user is given them."""
         return rows
+
+    def _flat(self, array):
+        """Rows, or one row, of an array in the form that the user is given them."""
+        return array
 
     def _log_volume(self):
         """log dx/dv: the volume of data that a unit of volume of visible units stands for."""
@@ -327,7 +343,7 @@ class BaseEBM(
         """Sweep over the missing values of X, in place, with the observed ones clamped."""
         rows = np.flatnonzero(missing.any(axis=1))
         with torch.inference_mode():
-            for piece in chunks(rows, sum(model.W.shape)):
+            for piece in chunks(rows, model.row_size):
                 index = rows[piece]
                 v = self._inward(model, to_device(X[index], model.W.device, X.dtype)).to(model.W)
                 clamped = torch.tensor(~missing[index], device=v.device)
@@ -416,16 +432,18 @@ class BaseEBM(
         then come to stand for something that is not always there.
         """
         spread = self._initial_spread(X.shape[1])
-        W = rng.normal(0, spread, (self.n_components, X.shape[1])).astype(batches.dtype)
-        W = _tensor(W, batches.device)  # (n_components, n_features)
+        W = rng.normal(0, spread, self._weights_shape(X.shape[1])).astype(batches.dtype)
+        W = _tensor(W, batches.device)
         visible, hidden = self._units()
-        h_field = W.new_full((self.n_components,), -1.0)
-        b0 = visible.natural(batches.mean)  # (n_features,)
-        b = b0 - hidden.mean(h_field) @ W  # (n_features,)
-        c = h_field - W @ batches.mean  # (n_components,)
         n_scaled = self._n_scaled(X.shape[1])
         log_scale = W.new_zeros(n_scaled) if n_scaled else None
-        return RBM(visible, hidden, W, b, c, b0, self.precision, log_scale)
+        b0 = visible.natural(batches.mean)  # (n_visible,)
+        b, c = W.new_zeros(self._n_biases(X.shape[1])), W.new_full((self.n_components,), -1.0)
+        model = self._compose(visible, hidden, W, b, c, b0, self.precision, log_scale)
+        mu, lam = model.origin(batches.mean, hidden.mean(model.hidden_bias()))
+        model.b.copy_(visible.natural(mu))
+        model.move_origin_(mu, lam, -1)
+        return model
 
     def _model(self, device, *, precision="highest", dtype=None, scale=None):
         """The fitted model on `device`; changing its tensors does not change the estimator."""
@@ -439,7 +457,7 @@ class BaseEBM(
         log_scale = None
         if hasattr(self, "log_scales_"):
             log_scale = _tensor(self.log_scales_, device, dtype)
-        return RBM(visible, hidden, W, b, c, b0, precision, log_scale)
+        return self._compose(visible, hidden, W, b, c, b0, precision, log_scale)
 
     def _inward(self, model, rows):
         """Visible units, of rows of data: (n, n_visible)."""
@@ -484,17 +502,21 @@ class BaseEBM(
     def _measure(self, model, rows):
         """Figures of merit on standardised rows (n, n_features), for `history_`."""
         v = model.inward(rows)
-        figures = {"reconstruction_error": _squared_errors(model, v).mean().item()}
+        pieces = v.split(max(1, CHUNK // model.row_size))
+        errors = torch.cat([_squared_errors(model, piece) for piece in pieces])
+        figures = {"reconstruction_error": errors.mean().item()}
         if model.visible.is_discrete:
             sites = _sites(model, v, 1)
-            figures["score"] = model.pseudo_log_likelihood(v, sites).mean().item()
+            sites = [None] * len(pieces) if sites is None else sites.split(len(pieces[0]))
+            scores = torch.cat([*map(model.pseudo_log_likelihood, pieces, sites)])
+            figures["score"] = scores.mean().item()
         return figures
 
     def _held_out_scores(self, model, v):
         """What early stopping watches, for each of the rows v (n, n_features): (n,)."""
         if not model.visible.is_discrete:
             return -_squared_errors(model, v)
-        n_flips = 1 + FLIPS // (len(v) * len(model.c))
+        n_flips = 1 + FLIPS // (len(v) * model.n_hidden)
         return model.pseudo_log_likelihood(v, _sites(model, v, n_flips))
 
     def _report(self, row):
@@ -524,12 +546,7 @@ class BaseEBM(
         H : ndarray of shape (n_samples, n_components)
             E[h | v], in the type of `components_`.
         """
-
-        def means(model, v):
-            x = model.hidden_field(v)  # (n, n_components)
-            return model.hidden.mean(x, out=x)
-
-        return self._apply(means, X)
+        return self._apply(lambda model, v: model.hidden.features(model.hidden_field(v)), X)
 
     def inverse_transform(self, H):
         """Means of the visible units given features, for a row of features each.
@@ -548,16 +565,17 @@ class BaseEBM(
 
     def _reconstruct(self, H):
         H = check_array(H, dtype=(np.float64, np.float32), input_name="H")
-        if H.shape[1] != len(self.components_):
+        if H.shape[1] != self._n_features_out:
             raise ValueError(
                 f"H has {H.shape[1]} features, but {type(self).__name__}.inverse_transform "
-                f"expects n_components = {len(self.components_)} of them."
+                f"expects {self._n_features_out}, as many as transform gives."
             )
-        return self._apply_validated(
-            lambda model, h: self._outward(model, model.visible.mean(model.visible_field(h))),
-            H,
-            encode=False,
-        )
+
+        def rows(model, features):
+            field = model.visible_field(model.hidden.of_features(features))  # (n, n_visible)
+            return self._outward(model, model.visible.mean(field))
+
+        return self._apply_validated(rows, H, encode=False)
 
     def free_energy(self, X):
         """Free energy of each row, F(v) = −log Σ_h exp(−E(v, h)), in nats.
@@ -583,13 +601,14 @@ class BaseEBM(
     def _apply_validated(self, function, X, row_size=None, beside=None, encode=True):
         """function(model, v) over pieces of X that need bounded memory, as one array.
 
-        The rows of a mask `beside` X, where there is one, are a third argument.
+        The rows of a mask `beside` X, where there is one, are a third argument. `row_size` tells
+        how many numbers a row of a model needs; None takes those of its joint state.
         """
         device = devices.resolve(self.device, fall_back=True)
         dtype = self.components_.dtype
         with torch.inference_mode():
             model, result = self._model(device), torch.empty(0)
-            for piece in chunks(X, row_size or sum(self.components_.shape)):
+            for piece in chunks(X, row_size(model) if row_size else model.row_size):
                 rows = to_device(X[piece], device, dtype)
                 tensors = [self._inward(model, rows) if encode else rows]
                 if beside is not None:
@@ -680,7 +699,7 @@ class _EarlyStopping:
         """The weighted mean score of the held-out rows, noted."""
         total = 0.0
         with torch.inference_mode():
-            for piece in chunks(self.X, sum(model.W.shape)):
+            for piece in chunks(self.X, model.row_size):
                 rows = to_device(self.X[piece], model.W.device, dtype)
                 v = estimator._inward(model, rows)
                 scores = _array(estimator._held_out_scores(model, v))
@@ -717,7 +736,8 @@ def _of_this_epoch(attributes):
 
 def _squared_errors(model, v):
     """Mean squared error of each row's reconstruction: (n,)."""
-    h = model.hidden.mean(model.hidden_field(v))  # (n, n_components)
+    features = model.hidden.features(model.hidden_field(v))
+    h = model.hidden.of_features(features)  # (n, n_hidden)
     return model.outward(v - model.visible.mean(model.visible_field(h))).square().mean(1)
 
 

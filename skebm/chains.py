@@ -99,7 +99,11 @@ class BaseRBM(BaseEBM):
         X = self._validate_rows(X, reset=False)
         noise = self._noise(random_state)
         if clamped is not None:
-            clamped = check_array(clamped, dtype=bool, ensure_2d=False, input_name="clamped")
+            clamped = self._flat(
+                check_array(
+                    clamped, dtype=bool, ensure_2d=False, allow_nd=True, input_name="clamped"
+                )
+            )
             shape = (X.shape[0], self.n_features_in_)
             if clamped.shape not in (shape, shape[1:]):
                 raise ValueError(

@@ -105,7 +105,8 @@ class ComponentsDisplay:
             The fitted model. Of a Pipeline, the last step that has `components_`.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, 3). None takes a square where the number of
-            features is a square number, and one row of pixels otherwise.
+            features is a square number, and one row of pixels otherwise. The filters of a
+            :class:`ConvRBM` have a shape of their own.
         n_components : int, default=None
             How many to draw, from the first on; None draws all of them.
         ax, n_columns, cmap
@@ -126,6 +127,15 @@ class ComponentsDisplay:
                 break
         check_is_fitted(estimator, "components_")
         components = np.asarray(estimator.components_)[:n_components]
+        if components.ndim == 4:  # filters
+            n_channels = components.shape[1]
+            if n_channels not in (1, 3):
+                raise ValueError(
+                    f"Filters are drawn that have one channel, or three; these have {n_channels}."
+                )
+            components = np.moveaxis(components, 1, 3)
+            image_shape = components.shape[1 : 4 if n_channels == 3 else 3]
+            components = components.reshape(len(components), -1)
         n_features = components.shape[1]
         if image_shape is None:
             side = math.isqrt(n_features)

@@ -299,7 +299,7 @@ def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
             "pseudo_likelihood is defined for models of binary or categorical rows, such as "
             f"BernoulliRBM; got {type(estimator).__name__}. Use log_likelihood."
         )
-    n_sites = visible.n_sites(estimator.components_.shape[1])
+    n_sites = visible.n_sites(len(estimator.feature_means_))
     n_flips = n_sites if n_flips is None else min(n_flips, n_sites)
 
     def scores(model, v):
@@ -308,8 +308,7 @@ def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
         drawn = rng.random_sample((len(v), n_sites)).argpartition(n_flips - 1, axis=1)[:, :n_flips]
         return model.pseudo_log_likelihood(v, torch.as_tensor(drawn, device=v.device))
 
-    row_size = estimator.components_.size * n_flips // n_sites
-    return estimator._apply(scores, X, row_size=row_size)
+    return estimator._apply(scores, X, row_size=lambda model: model.flip_size(n_flips))
 
 
 def _check_layers(estimator):

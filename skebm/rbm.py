@@ -392,16 +392,20 @@ class GaussianRBM(ScaledRBM):
         return self.location_ + scale * self.intercept_visible_
 
 
-def moments(X, sample_weight):
+def moments(X, sample_weight, table=lambda rows: rows):
     """Means and standard deviations of the columns of X, one for those that are constant.
 
-    Rounded, so that they do not depend on the order in which rows were summed.
+    Those of a table made of the rows, as many lines for each, where `table` is given. Rounded,
+    so that they do not depend on the order in which rows were summed.
     """
     scaler = StandardScaler()
     for piece in chunks(X, X.shape[1]):
         rows = X[piece].toarray() if issparse(X) else X[piece]
         weight = None if sample_weight is None else sample_weight[piece]
         if weight is None or weight.any():
-            scaler.partial_fit(rows.astype(np.float64), sample_weight=weight)
+            lines = table(rows.astype(np.float64))
+            if weight is not None:
+                weight = np.repeat(weight, len(lines) // len(rows))
+            scaler.partial_fit(lines, sample_weight=weight)
     scale = scaler.scale_.astype(np.float32).astype(np.float64)
     return np.round(scaler.mean_ / scale * 2**16) / 2**16 * scale, scale

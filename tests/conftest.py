@@ -22,6 +22,7 @@ from skebm.engine.units import (
     MeanBernoulli,
     Mixed,
     NoisyRelu,
+    Pooled,
     Rectified,
     Shifted,
     Spin,
@@ -88,12 +89,18 @@ def _mixed(n, *kinds):
     )
 
 
+def _pooled(n):
+    """A map of n units, two rows of them if that goes, in blocks that the edge cuts off."""
+    return Pooled((1, 2, n // 2) if n % 2 == 0 else (1, 1, n), 2)
+
+
 # Units of finitely many states, n of them: (constructor, given n).
 FINITE_UNITS = {
     "bernoulli": lambda n: Bernoulli(),
     "spin": lambda n: Spin(),
     "categorical": lambda n: Categorical(groups(n)),
     "mixed": lambda n: _mixed(n, lambda n: Categorical(groups(n)), lambda n: Spin()),
+    "pooled": _pooled,
     "shifted bernoulli": lambda n: Shifted(Bernoulli(), _shift),
     "shifted categorical": lambda n: Shifted(Categorical(groups(n)), _shift),
 }
@@ -104,6 +111,7 @@ MODELS = {
     "spin-spin": (lambda n: Spin(), lambda n: Spin()),
     "categorical-bernoulli": (lambda n: Categorical(groups(n)), lambda n: Bernoulli()),
     "bernoulli-categorical": (lambda n: Bernoulli(), lambda n: Categorical(groups(n))),
+    "bernoulli-pooled": (lambda n: Bernoulli(), _pooled),
     "bernoulli-gaussian": (lambda n: Bernoulli(), lambda n: Gaussian()),
     "bernoulli-rectified": (lambda n: Bernoulli(), lambda n: Rectified()),
     "spin-stepped": (lambda n: Spin(), lambda n: SteppedSigmoid(2.0)),

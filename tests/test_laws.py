@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
-from skebm.engine.models import RBM, Dense
+from skebm.engine.models import RBM, Dense, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.sampling import exchange, run
 from skebm.engine.units import (
@@ -48,7 +48,7 @@ from tests.conftest import (
 )
 
 BETAS = [0.0, 0.3, 1.0]
-DISCRETE = {"bernoulli", "spin", "categorical"}
+DISCRETE = {"bernoulli", "spin", "categorical", "pooled"}
 FINITE = [name for name in MODELS if set(name.split("-")) <= DISCRETE]
 FINITE_HIDDEN = [name for name in MODELS if name.split("-")[1] in DISCRETE]
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -213,7 +213,7 @@ def test_finite_units_are_drawn_in_proportion(name):
     assert ((share - p).abs() < 4.5 * (p * (1 - p) / draws).sqrt()).all()
 
 
-@pytest.mark.parametrize("name", [name for name in FINITE_UNITS if name != "mixed"])
+@pytest.mark.parametrize("name", [name for name in FINITE_UNITS if name not in ("mixed", "pooled")])
 @given(n=st.integers(1, 6), seed=seeds)
 def test_moves_lead_to_every_other_state_of_a_site(name, n, seed):
     units = FINITE_UNITS[name](n)
@@ -365,7 +365,7 @@ def test_the_coupling_is_adjoint(seed):
     coupling, zero = Dense(W), torch.zeros((), dtype=torch.float64)
     assert_close((h * coupling.up(v, zero)).sum(), (coupling.down(h, zero) * v).sum())
     out = torch.full_like(W, torch.nan)
-    coupling.correlate_(out, h.T, v)
+    coupling.correlate_(out, Joint(v, h, torch.ones(5)))
     assert_close((out * W).sum(), (h * coupling.up(v, zero)).sum())
 
 

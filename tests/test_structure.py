@@ -10,7 +10,17 @@ import pytest
 import skebm
 
 ROOT = Path(skebm.__file__).parent
-ENGINE = ["noise", "units", "models", "dropout", "sampling", "partition", "gradients", "training"]
+ENGINE = [
+    "noise",
+    "units",
+    "models",
+    "dropout",
+    "convolution",
+    "sampling",
+    "partition",
+    "gradients",
+    "training",
+]
 ORDER = {
     **{f"skebm.engine.{name}": level for level, name in enumerate(ENGINE)},
     "skebm.engine.devices": 0,
@@ -18,15 +28,16 @@ ORDER = {
     "skebm.engine.batches": 1,
     "skebm._sklearn": 0,
     "skebm._shared": 0,
-    "skebm.evaluation": 9,
-    "skebm.diagnostics": 9,
-    "skebm.base": 10,
-    "skebm.chains": 11,
-    "skebm.rbm": 12,
-    "skebm.tabular": 13,
-    "skebm.imputer": 13,
-    "skebm.displays": 13,
-    "skebm.callbacks": 13,
+    "skebm.evaluation": 10,
+    "skebm.diagnostics": 10,
+    "skebm.base": 11,
+    "skebm.chains": 12,
+    "skebm.rbm": 13,
+    "skebm.conv": 14,
+    "skebm.tabular": 14,
+    "skebm.imputer": 14,
+    "skebm.displays": 14,
+    "skebm.callbacks": 14,
     "skebm": 20,
 }
 

@@ -57,7 +57,7 @@ class Dropping(RBM):
         origin = self.hidden.plain(torch.zeros_like(self.c))  # (n_hidden,)
         b = path(self.b - self.W.T @ origin, beta, self.b0)  # (n_visible,), of plain units
         linear = (self.visible.plain(v) * b).sum(-1)  # (n,)
-        cumulants = self.units.cumulant(field[..., None])  # (n, n_hidden)
+        cumulants = self.units.cumulants(field)  # (n, n_hidden)
         return -(linear + self.visible.log_base(v) + self.masked(cumulants).sum(-1))
 
     def masked(self, x: Tensor) -> Tensor:

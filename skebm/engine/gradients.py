@@ -35,7 +35,7 @@ class Phases(Joint):
 
     def __init__(self, model: RBM, n_data: int, n_model: int):
         n = n_data + n_model
-        v, h = model.W.new_zeros(n, len(model.b)), model.W.new_zeros(n, len(model.c))
+        v, h = model.W.new_zeros(n, model.n_visible), model.W.new_zeros(n, model.n_hidden)
         super().__init__(v, h, model.W.new_zeros(n))
         self.data = Joint(v[:n_data], h[:n_data], self.weight[:n_data])
         self.model = Joint(v[n_data:], h[n_data:], self.weight[n_data:])

@@ -121,26 +121,51 @@ def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
     return reference + beta * (field - reference)
 
 
-class Dense:
-    """The coupling h·W v of every hidden with every visible unit."""
+class Coupling(ABC):
+    """What binds the layers, h·W v: a linear map and its transpose."""
+
+    @abstractmethod
+    def up(self, v: Tensor, bias: Tensor) -> Tensor:
+        """W v and the biases of the hidden layer, of each row: (n, n_hidden)."""
+
+    @abstractmethod
+    def down(self, h: Tensor, bias: Tensor) -> Tensor:
+        """Wᵀ h and the biases of the visible layer, of each row: (n, n_visible)."""
+
+    @abstractmethod
+    def correlate_(self, out: Tensor, states: Joint) -> None:
+        """out ← Σ_i ∂(h_i·W v_i)/∂W, like W."""
+
+    @abstractmethod
+    def norm(self) -> Tensor:
+        """The largest factor by which the map lengthens a vector, or a bound of it: ()."""
+
+
+class Dense(Coupling):
+    """The coupling of every hidden with every visible unit."""
 
     def __init__(self, weight: Tensor, precision: str = "highest"):
         self.weight = weight  # (n_hidden, n_visible)
         self.precision = precision
 
     def up(self, v: Tensor, bias: Tensor) -> Tensor:
-        return product(v, self.weight.T, bias, self.precision)  # (n, n_hidden)
+        return product(v, self.weight.T, bias, self.precision)
 
     def down(self, h: Tensor, bias: Tensor) -> Tensor:
-        return product(h, self.weight, bias, self.precision)  # (n, n_visible)
+        return product(h, self.weight, bias, self.precision)
 
-    def correlate_(self, out: Tensor, h_t: Tensor, v: Tensor) -> None:
-        """out ← Σ_i h_i v_iᵀ, for h_t (n_hidden, n)."""
-        product(h_t, v, None, self.precision, out)  # (n_hidden, n_visible)
+    def correlate_(self, out: Tensor, states: Joint) -> None:
+        product(states.h_t, states.v, None, self.precision, out)  # (n_hidden, n_visible)
+
+    def norm(self) -> Tensor:
+        return torch.linalg.matrix_norm(self.weight, 2)
 
 
 class RBM(EnergyModel):
     """Two layers of units and the coupling between them."""
+
+    #: How many places of the hidden layer share a parameter.
+    n_places = 1
 
     def __init__(
         self,
@@ -160,7 +185,8 @@ class RBM(EnergyModel):
         self.log_scale = rest[0] if rest else None
         self.b0 = self.b if b0 is None else b0  # (n_visible,), the reference model's bias
         self.precision = precision
-        self.coupling = Dense(self.W, precision)
+        self.coupling: Coupling = Dense(self.W, precision)
+        self.n_visible, self.n_hidden = len(b), len(c)
 
     def parameters(self) -> dict[str, Tensor]:
         coupled = {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}
@@ -169,21 +195,38 @@ class RBM(EnergyModel):
     def weights(self) -> list[Tensor]:
         return [self.W]
 
+    @property
+    def row_size(self) -> int:
+        """How many numbers a joint state has."""
+        return self.n_visible + self.n_hidden
+
+    def biases(self) -> tuple[Tensor, Tensor]:
+        """The biases, to which the coupling adds its fields."""
+        return self.b, self.c
+
+    def visible_bias(self) -> Tensor:
+        """The field of the visible units where no hidden unit is on: (n_visible,)."""
+        return self.b
+
+    def hidden_bias(self) -> Tensor:
+        """The field of the hidden units where no visible unit is on: (n_hidden,)."""
+        return self.c
+
     def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
-        return path(self.coupling.up(v, self.c), beta)  # (n, n_hidden)
+        return path(self.coupling.up(v, self.biases()[1]), beta)  # (n, n_hidden)
 
     def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
-        return path(self.coupling.down(h, self.b), beta, self.b0)  # (n, n_visible)
+        return path(self.coupling.down(h, self.biases()[0]), beta, self.b0)  # (n, n_visible)
 
     def free_energy(self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None) -> Tensor:
         """F(v) of each row, given the hidden field at beta = 1 where it is known: (n,)."""
         field = self.hidden_field(v) if field is None else field  # (n, n_hidden)
-        linear = (v * path(self.b, beta, self.b0)).sum(-1)  # (n,)
+        linear = (v * path(self.visible_bias(), beta, self.b0)).sum(-1)  # (n,)
         return -(linear + self.visible.log_base(v) + self.hidden.cumulant(path(field, beta)))
 
     def hidden_free_energy(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         """−log Σ_v exp(−E(v, h)): the free energy of the other layer, (n,)."""
-        linear = (h * path(self.c, beta)).sum(-1)  # (n,)
+        linear = (h * path(self.hidden_bias(), beta)).sum(-1)  # (n,)
         cumulant = self.visible.cumulant(self.visible_field(h, beta))  # (n,)
         return -(linear + self.hidden.log_base(h) + cumulant)
 
@@ -212,7 +255,7 @@ class RBM(EnergyModel):
 
     def set_grad(self, states: Joint) -> None:
         states.h.mul_(states.column)
-        self.coupling.correlate_(grad(self.W), states.h_t, states.v)
+        self.coupling.correlate_(grad(self.W), states)
         torch.mv(states.v_t, states.weight, out=grad(self.b))
         torch.mv(states.h_t, states.ones, out=grad(self.c))
 
@@ -252,7 +295,7 @@ class RBM(EnergyModel):
         """
         growth = self.visible.growth() * self.hidden.growth()
         if growth:
-            norm = torch.linalg.matrix_norm(self.W, 2) * growth**0.5
+            norm = self.coupling.norm() * growth**0.5
             self.W.mul_((LARGEST_NORM / norm).clamp(max=1))
 
     def confine_(self) -> None:
@@ -263,28 +306,44 @@ class RBM(EnergyModel):
         """The model as it is used, where it is trained in another form."""
         return self
 
-    @contextmanager
-    def centered(self, mu: Tensor, lam: Tensor) -> Iterator[None]:
-        """Write the model in v − mu and h − lam: the same law, whose gradient is centred.
+    def origin(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets of the centred gradient, a number for each bias, from means of the units."""
+        return v, h
+
+    def move_origin_(self, mu: Tensor, lam: Tensor, sign: int) -> None:
+        """Tell the biases from (mu, lam) where they were told from zero, or (−1) back.
 
         v·b + h·c + h·W v = (v−mu)·(b + lam W) + (h−lam)·(c + W mu) + (h−lam)·W (v−mu) + constant
         """
+        self.b.addmv_(self.W.T, lam, alpha=sign)
+        self.c.addmv_(self.W, mu, alpha=sign)
+
+    @contextmanager
+    def centered(self, mu: Tensor, lam: Tensor) -> Iterator[None]:
+        """Write the model in v − mu and h − lam: the same law, whose gradient is centred."""
         plain = self.visible, self.hidden
         self.visible, self.hidden = Shifted(self.visible, mu), Shifted(self.hidden, lam)
-        self.b.addmv_(self.W.T, lam)
-        self.c.addmv_(self.W, mu)
+        self.move_origin_(mu, lam, 1)
         try:
             yield
         finally:
             self.visible, self.hidden = plain
-            self.b.addmv_(self.W.T, lam, alpha=-1)
-            self.c.addmv_(self.W, mu, alpha=-1)
+            self.move_origin_(mu, lam, -1)
+
+    def missing_activity(self, data: Joint, target: float) -> Tensor:
+        """Σ_i weight_i (target − E[h | v_i]), for each hidden bias."""
+        return torch.mv((target - self.hidden.plain(data.h)).T, data.weight)  # (n_hidden,)
 
     def start(self, n: int, noise: Noise) -> Tensor:
         return self.visible.sample(self.b0.expand(n, -1), noise)  # (n, n_visible)
 
     def log_partition_reference(self) -> Tensor:
-        return self.visible.cumulant(self.b0) + self.hidden.cumulant(torch.zeros_like(self.c))
+        no_field = self.b0.new_zeros(self.n_hidden)
+        return self.visible.cumulant(self.b0) + self.hidden.cumulant(no_field)
+
+    def flip_size(self, n_sites: int) -> int:
+        """Numbers for each row that the pseudo-log-likelihood of so many sites works on."""
+        return n_sites * self.n_hidden
 
     def pseudo_log_likelihood(self, v: Tensor, sites: Tensor | None = None) -> Tensor:
         """Σ_i log p(v_i | the rest of v), over the sites of discrete visible units: (n,).

@@ -23,7 +23,7 @@ CHUNK = 2**21
 
 def smaller_layer(model: RBM) -> tuple[str, Units, int]:
     """The name, units and size of the layer with fewest states."""
-    layers = [("hidden", model.hidden, len(model.c)), ("visible", model.visible, len(model.b))]
+    layers = [("hidden", model.hidden, model.n_hidden), ("visible", model.visible, model.n_visible)]
     return min(layers, key=lambda layer: layer[1].n_states(layer[2]))
 
 
@@ -34,8 +34,8 @@ def countable_layer(model: RBM, max_states: float) -> tuple[str, Units, int]:
         return name, units, n_units
     raise ValueError(
         f"To enumerate a layer it must have at most 2^{math.log2(max_states):.0f} states, which "
-        f"{math.log2(max_states):.0f} binary units have; this model has {len(model.c)} hidden and "
-        f"{len(model.b)} visible units."
+        f"{math.log2(max_states):.0f} binary units have; this model has {model.n_hidden} hidden "
+        f"and {model.n_visible} visible units."
     )
 
 
@@ -43,10 +43,9 @@ def log_partition_exact(model: RBM, max_states: float = 2.0**26) -> Tensor:
     """log Z by summing over the states of one layer in closed form over the other: ()."""
     name, units, n_units = countable_layer(model, max_states)
     free_energy = model.hidden_free_energy if name == "hidden" else model.free_energy
-    row_size = len(model.b) + len(model.c)
     parts = []
     for index in torch.arange(int(units.n_states(n_units)), device=model.W.device).split(
-        max(1, CHUNK // row_size)
+        max(1, CHUNK // model.row_size)
     ):
         states = units.states(index, n_units, model.W)  # (n, n_units)
         parts.append(torch.logsumexp(-free_energy(states), 0))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skebm.engine.batches import Batches
+from skebm.engine.batches import CHUNK, Batches
 from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, grad
 from skebm.engine.noise import Noise
@@ -110,15 +110,11 @@ class Trainer:
         with self._coordinates(batches), np.errstate(over="ignore", invalid="ignore"):
             if self.gradient_state is None:
                 self.gradient_state = self.gradient.start(self.model, n_data, noise)
-            mu, data, known = self.offsets.get("visible_offset"), self.phases.data, None
+            known = None
             for rows, weight in batches(noise):
-                rows = self.model.inward(rows)
-                if mu is None:
-                    data.v.copy_(rows)
-                else:
-                    torch.sub(rows, mu, out=data.v)
+                self.model.visible.told(self.model.inward(rows), self.phases.data.v)
                 if weight is not known:
-                    self.phases.set_weight(weight)
+                    self.phases.set_weight(weight / self.model.n_places)
                     known = weight
                 self._update(noise)
         self.model.normalise_()
@@ -130,14 +126,19 @@ class Trainer:
         model.begin_update(phases.data, noise)
         self.gradient(model, phases, self.gradient_state, noise)
         model.set_scale_grad(phases.data)
+        missing = None
+        if self.sparsity_target is not None:
+            missing = model.missing_activity(phases.data, self.sparsity_target)
         model.set_grad(phases)
         for W in model.weights():
             if self.weight_decay:
                 grad(W).add_(W, alpha=-self.weight_decay)
             if self.l1:
                 grad(W).add_(W.sign(), alpha=-self.l1)
-        if self.sparsity_target is not None:
-            self.add_sparsity(self.sparsity_target)
+        if missing is not None:
+            # The penalty is the cross-entropy between mean activity and target. In centred
+            # coordinates it acts on biases alone.
+            grad(model.c).add_(missing, alpha=self.sparsity_cost)
         if self.max_grad_norm is not None:
             gradient = grad(model.theta)
             gradient.mul_((self.max_grad_norm / gradient.norm()).clamp(max=1))
@@ -147,19 +148,6 @@ class Trainer:
                 W.renorm_(2, 0, self.max_norm)
         model.confine_()
 
-    def add_sparsity(self, target: float) -> None:
-        """Pull each hidden unit's mean activation on the data towards the target.
-
-        The penalty is the cross-entropy between the two, whose derivative with respect to a
-        unit's field is activation − target. In centred coordinates it acts on biases alone.
-        """
-        data = self.phases.data  # its h is weighted by now
-        activation = data.h.sum(0)  # (n_hidden,)
-        if self.centered:
-            activation += data.weight.sum() * self.offsets["hidden_offset"]
-        missing = target * data.weight.sum() - activation  # (n_hidden,)
-        grad(self.model.c).add_(missing, alpha=self.sparsity_cost)
-
     @contextmanager
     def _coordinates(self, batches: Batches) -> Iterator[None]:
         """Centred coordinates, where they are wanted, for model, offsets and chains."""
@@ -168,9 +156,12 @@ class Trainer:
             return
         model = self.model
         probe, mean = model.inward(batches.probe), model.inward(batches.mean)
-        activation = model.hidden.mean(model.hidden_field(probe)).mean(0)  # (n_hidden,)
+        pieces = probe.split(max(1, CHUNK // model.row_size))
+        sums = [model.hidden.mean(model.hidden_field(v)).sum(0) for v in pieces]
+        activation = torch.stack(sums).sum(0) / len(probe)  # (n_hidden,)
         rate = 1 - (1 - OFFSET_RATE) ** len(batches) if self.averages else 1.0
-        for name, value in (("visible_offset", mean), ("hidden_offset", activation)):
+        names = ("visible_offset", "hidden_offset")
+        for name, value in zip(names, model.origin(mean, activation)):
             average = self.averages.setdefault(name, torch.zeros_like(value)).lerp_(value, rate)
             # Multiples of 1/256: binary states minus these are exact in every precision.
             offset = self.offsets.setdefault(name, torch.empty_like(value))
@@ -179,11 +170,12 @@ class Trainer:
         chains = (self.gradient_state or {}).get("chains")
         with model.centered(mu, lam):
             if chains is not None:
-                chains.sub_(lam)
+                model.hidden.told(chains, chains)
             yield
-        assert self.gradient_state is not None
-        if "chains" in self.gradient_state:
-            self.gradient_state["chains"].add_(lam)
+            assert self.gradient_state is not None
+            if "chains" in self.gradient_state:
+                chains = self.gradient_state["chains"]
+                chains.copy_(model.hidden.plain(chains))
 
     def _update(self, noise: Noise) -> None:
         """The update; on CUDA as one graph from the second on."""

@@ -60,6 +60,8 @@ class Units(ABC):
     support: tuple[float, float] = (-math.inf, math.inf)
     #: Whether `moves` enumerates the states of a site.
     is_discrete: bool = False
+    #: How many units, down and across, of a map share a term of the cumulant.
+    block: int = 1
 
     @abstractmethod
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
@@ -93,6 +95,24 @@ class Units(ABC):
     def plain(self, x: Tensor) -> Tensor:
         """x in the coordinates in which these units were defined."""
         return x
+
+    def told(self, x: Tensor, out: Tensor) -> Tensor:
+        """The inverse of `plain`."""
+        return out.copy_(x)
+
+    def cumulants(self, field: Tensor) -> Tensor:
+        """The terms that `cumulant` is the sum of: (…, n_terms)."""
+        return self.cumulant(field[..., None])
+
+    # What the next step of a pipeline is given
+
+    def features(self, field: Tensor) -> Tensor:
+        """What is told of the units given their field, which may be overwritten."""
+        return self.mean(field, field)
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """The units' means, of features."""
+        return features
 
     def growth(self) -> float:
         """The s for which the cumulant grows as s field²/2, as far as units reach."""
@@ -255,6 +275,97 @@ class Categorical(Units):
         if self.slot.device != device:
             self.slot, self.first = self.slot.to(device), self.first.to(device)
             self.is_there = self.is_there.to(device)
+
+
+class Pooled(Units):
+    """Maps of binary units, of which in each block at most one is 1 (probabilistic max-pooling).
+
+    mean e^{f_i} / (1 + Σ_block e^f), cumulant Σ_blocks log(1 + Σ_block e^f)
+
+    The units are those of maps (n_maps, height, width), in this order; blocks are squares of
+    `size`, cut off at the far edges. A feature is the probability that some unit of a block is 1.
+
+    H. Lee, R. Grosse, R. Ranganath, A. Y. Ng (2009). Convolutional deep belief networks for
+    scalable unsupervised learning of hierarchical representations. ICML.
+    """
+
+    support = (0.0, 1.0)
+
+    def __init__(self, maps: Sequence[int], size: int):
+        self.maps, self.block = tuple(maps), size
+        n_maps, *sides = self.maps
+        n_blocks = [-(-side // size) for side in sides]
+        self.pooled = (n_maps, *n_blocks)
+        # Blocks that are cut off are filled up with units that are never 1.
+        self.edge = [size * n - side for n, side in zip(n_blocks, sides)]
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        return self._units(self._shares(field), out)
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        # One number picks the unit between whose bounds it falls, or none above the last.
+        bounds = self._shares(field).cumsum(0)
+        below = noise.uniform(bounds[0]) < bounds
+        below[1:] ^= below[:-1].clone()
+        return self._units(below.to(field.dtype), out)
+
+    def cumulants(self, field: Tensor) -> Tensor:
+        return softplus(self._blocks(field).logsumexp(0)).flatten(-3)  # (…, n_blocks)
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return self.cumulants(field).sum(-1)
+
+    def natural(self, mean: Tensor) -> Tensor:
+        share = self._blocks(mean, 0.0)
+        rest = (1 - share.sum(0)).clamp(min=1e-3)  # of none
+        return self._units((share.clamp(min=1e-3) / rest).log(), None)
+
+    def features(self, field: Tensor) -> Tensor:
+        return self._blocks(field).logsumexp(0).sigmoid_().flatten(-3)  # (…, n_blocks)
+
+    def of_features(self, features: Tensor) -> Tensor:
+        # Whichever unit of a block it is that is 1, they are alike.
+        of_blocks = features.unflatten(-1, self.pooled)
+        ones = features.new_ones(*features.shape[:-1], math.prod(self.maps))
+        there = self._blocks(ones, 0.0)
+        return self._units(there.mul_(of_blocks / there.sum(0)), None)
+
+    def n_states(self, n_units: int) -> float:
+        there = self._blocks(torch.ones(n_units), 0.0)
+        return math.prod((there.sum(0) + 1).flatten().tolist())
+
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        states = like.new_zeros(len(index), n_units)
+        for block in self._blocks(torch.arange(n_units), -1).flatten(1).T:
+            units = block[block >= 0]
+            which = index % (len(units) + 1)  # of them is 1, or none
+            states[:, units] = (which[:, None] == torch.arange(len(units)).to(index)).to(like)
+            index = index // (len(units) + 1)
+        return states
+
+    def _shares(self, field: Tensor) -> Tensor:
+        """The means, by blocks."""
+        f = self._blocks(field)
+        highest = f.amax(0).clamp_(min=0)
+        weight = (f - highest).exp_()
+        return weight.div_(weight.sum(0).add_(highest.neg_().exp_()))
+
+    def _blocks(self, x: Tensor, fill: float = -math.inf) -> Tensor:
+        """The units by their place in a block: (size², …, n_maps, blocks down, blocks across)."""
+        n, (n_maps, down, across), size = x.shape[:-1], self.pooled, self.block
+        maps = x.reshape(-1, *self.maps)
+        if any(self.edge):
+            maps = functional.pad(maps, (0, self.edge[1], 0, self.edge[0]), value=fill)
+        tiles = maps.view(-1, n_maps, down, size, across, size).permute(3, 5, 0, 1, 2, 4)
+        return tiles.reshape(size**2, *n, n_maps, down, across)
+
+    def _units(self, blocks: Tensor, out: Tensor | None) -> Tensor:
+        """The inverse of `_blocks`."""
+        n, (n_maps, down, across), size = blocks.shape[1:-3], self.pooled, self.block
+        tiles = blocks.view(size, size, -1, n_maps, down, across).permute(2, 3, 4, 0, 5, 1)
+        maps = tiles.reshape(-1, n_maps, down * size, across * size)
+        maps = maps[..., : self.maps[1], : self.maps[2]]
+        return _into(out, maps.reshape(*n, -1))
 
 
 class ContinuousBernoulli(Units):
@@ -505,6 +616,9 @@ class Shifted(Units):
 
     def plain(self, x: Tensor) -> Tensor:
         return x + self.offset
+
+    def told(self, x: Tensor, out: Tensor) -> Tensor:
+        return torch.sub(x, self.offset, out=out)
 
     def growth(self) -> float:
         return self.units.growth()

@@ -1,0 +1,310 @@
+"""ConvRBM: images in, features out."""
+
+import math
+from dataclasses import field
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skebm._shared import estimator
+from skebm._sklearn import Interval, StrOptions
+from skebm.base import as_array
+from skebm.engine.convolution import ConvolutionalRBM
+from skebm.engine.gradients import Gradient
+from skebm.engine.units import Bernoulli, ContinuousBernoulli, Gaussian, Pooled
+from skebm.rbm import ScaledRBM, moments
+
+
+@estimator
+class ConvRBM(ScaledRBM):
+    """Convolutional restricted Boltzmann machine: filters that look at every place of an image.
+
+    The visible units are the pixels of an image with channels, v_c(i, j). Each of the hidden
+    layer's maps h_f(i, j) has one filter W_f, which sees a window of the image at every place,
+    and one bias c_f; each channel has one bias b_c [1]_. With the correlation of filter and
+    image, in steps of s pixels ::
+
+        x_f(i, j)  = c_f + Σ_{c,k,l} W_fckl v_c(s i + k, s j + l)
+
+    the joint law of an image and its maps is p(v, h) = exp(−E(v, h)) / Z with ::
+
+        E(v, h)    = −Σ_c b_c Σ_ij v_c(i, j) − Σ_f Σ_ij h_f(i, j) x_f(i, j)
+        P(h_f(i, j) = 1 | v) = σ(x_f(i, j))                          without pooling
+        F(v)       = −Σ_c b_c Σ_ij v_c(i, j) − Σ_f Σ_ij softplus(x_f(i, j))
+
+    With `pool_size`, at most one unit of each block of a map is 1 (probabilistic
+    max-pooling) ::
+
+        P(h_f(i, j) = 1 | v) = exp(x_f(i, j)) / (1 + Σ_block exp(x_f))
+        F(v)       = −Σ_c b_c Σ_ij v_c(i, j) − Σ_blocks log(1 + Σ_block exp(x_f))
+
+    and a feature is the probability that one is. Real-valued pixels (`visible="gaussian"`) add
+    ½ ‖v‖² to E and F and have the law N(b_c + Σ_f W_f ∗ h_f, 1) given h, where v is
+    standardised, with a mean and a standard deviation for each channel.
+
+    It is the dense model whose matrix holds the filters at every place, and every method is as
+    exact. Gradients are those of one place, on average over all: a learning rate means the same
+    whatever the size of the images.
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Number of filters.
+    learning_rate : float, default=0.1
+        Step along the mean gradient of a batch, for one place.
+    batch_size : int, default=10
+        Images in a batch.
+    n_iter : int, default=10
+        Number of epochs.
+    %(training)s
+    kernel_size : int or (int, int), default=5
+        Height and width of a filter; an image that is smaller has filters of its own size.
+    image_shape : "auto" or tuple of int, default="auto"
+        (height, width), or with `channels_last` (height, width, channels) and without (channels,
+        height, width): how the features of a row lie in an image. "auto" takes the shape of the
+        images, where X has more than two dimensions; of rows, a square where the number of
+        features is a square number, and one row of pixels otherwise.
+    channels_last : bool, default=True
+        Whether channels are the last axis of images, or the first of each.
+    visible : {"bernoulli", "gaussian", "continuous"}, default="bernoulli"
+        What a pixel is: 0 or 1, for which grey values may stand; a real number; a number in
+        [0, 1], as in :class:`BernoulliRBM`.
+    pool_size : int or None, default=None
+        Height and width of the blocks of which at most one unit is 1; blocks at the far edges may
+        be smaller. None pools nothing.
+    stride : int, default=1
+        Pixels from one place of a filter to the next.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_channels, kernel_height, kernel_width)
+        Filters W.
+    intercept_visible_ : ndarray of shape (n_channels,)
+        Visible biases b.
+    image_shape_ : tuple of 3 int
+        Shape of an image, channels included.
+    input_shape_ : tuple of int
+        Shape of one of the rows, or images, of X: that of everything in the place of X that
+        methods return.
+    kernel_shape_ : (int, int)
+        Height and width of a filter.
+    location_, scale_ : ndarray of shape (n_features,)
+        Mean and standard deviation of each pixel's channel, where `visible` is "gaussian"; else
+        0 and 1.
+    %(fitted)s
+
+    See Also
+    --------
+    BernoulliRBM : With a weight of its own for each pixel.
+    ComponentsDisplay : Draws the filters.
+
+    Notes
+    -----
+    Filters are as large as what they are to find, and features are many: n_components times
+    the number of places, over pool_size². Two of these models stack: the maps of one are the
+    channels of the next, `ConvRBM(image_shape=first.maps_shape_, channels_last=False)`.
+
+    References
+    ----------
+    .. [1] H. Lee, R. Grosse, R. Ranganath, A. Y. Ng (2009). Convolutional deep belief networks
+       for scalable unsupervised learning of hierarchical representations. ICML.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skebm import ConvRBM
+    >>> X, y = load_digits(return_X_y=True)  # rows of 8 x 8 pixels
+    >>> rbm = ConvRBM(16, kernel_size=3, pool_size=2, random_state=0)
+    >>> model = make_pipeline(rbm, LogisticRegression(max_iter=1000))
+    >>> model.fit(X[:1000] / 16, y[:1000]).score(X[1000:] / 16, y[1000:]) > 0.9
+    True
+    >>> rbm.transform_maps(X[:1] / 16).shape
+    (1, 16, 3, 3)
+    """
+
+    n_components: int = field(default=32, kw_only=False)
+    gradient: str | Gradient = "cd"
+    learning_rate_schedule: str = "linear"
+    max_grad_norm: float | None = 1.0
+    kernel_size: int | tuple[int, int] = 5
+    image_shape: str | tuple[int, ...] = "auto"
+    channels_last: bool = True
+    visible: str = "bernoulli"
+    pool_size: int | None = None
+    stride: int = 1
+
+    _parameter_constraints = {
+        **ScaledRBM._parameter_constraints,
+        "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "image_shape": [StrOptions({"auto"}), tuple, list],
+        "channels_last": ["boolean"],
+        "visible": [StrOptions({"bernoulli", "gaussian", "continuous"})],
+        "pool_size": [Interval(Integral, 1, None, closed="left"), None],
+        "stride": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    # Shapes
+
+    @property
+    def _sides(self):
+        """Height and width of an image."""
+        return self.image_shape_[:2] if self.channels_last else self.image_shape_[1:]
+
+    def _n_biases(self, n_visible):
+        return self.image_shape_[-1 if self.channels_last else 0]
+
+    def _weights_shape(self, n_visible):
+        return self.n_components, self._n_biases(n_visible), *self.kernel_shape_
+
+    @property
+    def _maps_shape(self):
+        """Filters, height and width of the maps."""
+        places = ((side - k) // self.stride + 1 for side, k in zip(self._sides, self.kernel_shape_))
+        return self.n_components, *places
+
+    @property
+    def maps_shape_(self):
+        """Filters, height and width of the maps that `transform` gives, pooled if they are."""
+        check_is_fitted(self)
+        hidden = self._units()[1]
+        return hidden.pooled if isinstance(hidden, Pooled) else self._maps_shape
+
+    @property
+    def _n_features_out(self):
+        return math.prod(self.maps_shape_)
+
+    def _shape_of_images(self, given, n_features):
+        """The shape of an image, from that of the images in X, where these are no rows."""
+        if self.image_shape == "auto":
+            if given is not None:
+                return given
+            side = math.isqrt(n_features)
+            sides = (side, side) if side**2 == n_features else (1, n_features)
+            return self._with_channels(sides)
+        shape = self._with_channels(tuple(self.image_shape))
+        if len(shape) != 3 or any(not isinstance(n, Integral) or n < 1 for n in shape):
+            raise ValueError(
+                f'image_shape must be "auto" or two or three positive integers; got '
+                f"{self.image_shape!r}."
+            )
+        if given is not None and given != shape:
+            raise ValueError(f"image_shape={self.image_shape}, but X has images of shape {given}.")
+        if math.prod(shape) != n_features:
+            raise ValueError(
+                f"image_shape={self.image_shape} has {math.prod(shape)} pixels, but X has "
+                f"{n_features} features."
+            )
+        return shape
+
+    def _with_channels(self, shape):
+        if len(shape) != 2:
+            return shape
+        return (*shape, 1) if self.channels_last else (1, *shape)
+
+    def _shape_of_kernel(self):
+        size = self.kernel_size
+        sizes = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+        if len(sizes) != 2 or any(not isinstance(n, Integral) or n < 1 for n in sizes):
+            raise ValueError(
+                f"kernel_size must be a positive integer or two of them; got {size!r}."
+            )
+        return tuple(min(k, side) for k, side in zip(sizes, self._sides))
+
+    # The model
+
+    def _units(self):
+        visible = {
+            "bernoulli": Bernoulli,
+            "gaussian": lambda: Gaussian(self.temperature),
+            "continuous": ContinuousBernoulli,
+        }[self.visible]()
+        if self.pool_size is None:
+            return visible, Bernoulli()
+        return visible, Pooled(self._maps_shape, self.pool_size)
+
+    def _compose(self, visible, hidden, W, b, c, b0, precision, log_scale):
+        return ConvolutionalRBM(
+            visible,
+            hidden,
+            W,
+            b,
+            c,
+            b0,
+            sides=self._sides,
+            stride=self.stride,
+            channels_last=self.channels_last,
+        )
+
+    def _initial_spread(self, n_visible):
+        return 0.05
+
+    def _prepare(self, X, sample_weight):
+        location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        if self.visible == "gaussian":
+            axis = 3 if self.channels_last else 1  # of the channels
+            n_channels = self.image_shape_[axis - 1]
+
+            def pixels(rows):
+                images = rows.reshape(-1, *self.image_shape_)
+                return np.moveaxis(images, axis, 3).reshape(-1, n_channels)
+
+            def of_pixels(channels):
+                image = np.broadcast_to(channels, (*self._sides, n_channels))
+                return np.moveaxis(image, 2, axis - 1).flatten()
+
+            location, scale = map(of_pixels, moments(X, sample_weight, pixels))
+        return {"location_": location, "scale_": scale}
+
+    # Images and rows
+
+    def _validate_rows(self, X, *, reset, allow_nan=False):
+        X = np.asarray(X) if isinstance(X, list) else as_array(X)
+        given, shape = None, None
+        if getattr(X, "ndim", 2) in (3, 4):
+            shape = X.shape[1:]
+            given = self._with_channels(shape)
+            X = X.reshape(len(X), math.prod(shape))
+        rows = super()._validate_rows(X, reset=reset, allow_nan=allow_nan)
+        if reset:
+            self.image_shape_ = self._shape_of_images(given, rows.shape[1])
+            self.input_shape_ = rows.shape[1:] if shape is None else shape
+            self.kernel_shape_ = self._shape_of_kernel()
+        elif given not in (None, self.image_shape_):
+            raise ValueError(
+                f"X has images of shape {given}, but {type(self).__name__} was fitted to images "
+                f"of shape {self.image_shape_}."
+            )
+        return rows
+
+    def _present(self, rows):
+        return rows.reshape(len(rows), *self.input_shape_)
+
+    def _flat(self, array):
+        n = len(self.input_shape_)
+        if array.shape[-n:] != self.input_shape_:
+            return array
+        return array.reshape(*array.shape[:-n], -1)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def transform_maps(self, X):
+        """The features of :meth:`transform`, as maps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, *image_shape_)
+
+        Returns
+        -------
+        maps : ndarray of shape (n_samples, n_components, height, width)
+            What each filter finds, and where: E[h | v], or where it is pooled, the probability
+            that a unit of the block is 1.
+        """
+        features = self.transform(X)
+        return features.reshape(len(features), *self.maps_shape_)
