@@ -51,12 +51,12 @@ class ConvRBM(ScaledRBM):
     ----------
     n_components : int, default=32
         Number of filters.
-    learning_rate : float, default=0.1
+    learning_rate : float, default=1.0
         Step along the mean gradient of a batch, for one place.
     batch_size : int, default=10
         Images in a batch.
-    n_iter : int, default=10
-        Number of epochs.
+    n_iter : int or None, default=None
+        Number of epochs. None makes as many as 2000 updates take, at least 10 and at most 100.
     %(training)s
     kernel_size : int or (int, int), default=5
         Height and width of a filter; an image that is smaller has filters of its own size.
@@ -101,9 +101,12 @@ class ConvRBM(ScaledRBM):
 
     Notes
     -----
-    Filters are as large as what they are to find, and features are many: n_components times
-    the number of places, over pool_size². Two of these models stack: the maps of one are the
-    channels of the next, `ConvRBM(image_shape=first.maps_shape_, channels_last=False)`.
+    Filters should be as large as the strokes or edges that they are to find. Features are many,
+    n_components times the number of places over pool_size², and each varies little: scale them
+    before a linear model. Where images are mostly empty, a `sparsity_target` of a few hundredths
+    and a `learning_rate` of several make filters that find strokes. Two of these models stack:
+    the maps of one are the channels of the next,
+    `ConvRBM(image_shape=first.maps_shape_, channels_last=False)`.
 
     References
     ----------
@@ -115,10 +118,11 @@ class ConvRBM(ScaledRBM):
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
     >>> from skebm import ConvRBM
     >>> X, y = load_digits(return_X_y=True)  # rows of 8 x 8 pixels
     >>> rbm = ConvRBM(16, kernel_size=3, pool_size=2, random_state=0)
-    >>> model = make_pipeline(rbm, LogisticRegression(max_iter=1000))
+    >>> model = make_pipeline(rbm, StandardScaler(), LogisticRegression(max_iter=1000))
     >>> model.fit(X[:1000] / 16, y[:1000]).score(X[1000:] / 16, y[1000:]) > 0.9
     True
     >>> rbm.transform_maps(X[:1] / 16).shape
@@ -126,9 +130,11 @@ class ConvRBM(ScaledRBM):
     """
 
     n_components: int = field(default=32, kw_only=False)
+    learning_rate: float = 1.0
+    n_iter: int | None = None
     gradient: str | Gradient = "cd"
     learning_rate_schedule: str = "linear"
-    max_grad_norm: float | None = 1.0
+    max_grad_norm: float | None = 0.1
     kernel_size: int | tuple[int, int] = 5
     image_shape: str | tuple[int, ...] = "auto"
     channels_last: bool = True
@@ -136,8 +142,10 @@ class ConvRBM(ScaledRBM):
     pool_size: int | None = None
     stride: int = 1
 
+    _epochs = (2000, 10, 100)
     _parameter_constraints = {
         **ScaledRBM._parameter_constraints,
+        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
         "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "image_shape": [StrOptions({"auto"}), tuple, list],
         "channels_last": ["boolean"],
@@ -257,6 +265,18 @@ class ConvRBM(ScaledRBM):
 
             location, scale = map(of_pixels, moments(X, sample_weight, pixels))
         return {"location_": location, "scale_": scale}
+
+    def _validate_training(self, X, sample_weight, *, reset, allow_nan):
+        known = getattr(self, "kernel_shape_", None)
+        X, sample_weight = super()._validate_training(
+            X, sample_weight, reset=reset, allow_nan=allow_nan
+        )
+        if not reset and self._shape_of_kernel() != known:
+            raise ValueError(
+                f"kernel_size={self.kernel_size} differs from that of the fitted filters, {known}; "
+                "training goes on only with the same."
+            )
+        return X, sample_weight
 
     # Images and rows
 

@@ -33,7 +33,8 @@ class Convolution(Coupling):
 
     def __init__(self, weight: Tensor, sides: Sequence[int], stride: int, channels_last: bool):
         self.weight = weight  # (n_filters, n_channels, kernel height, kernel width)
-        self.sides, self.stride, self.channels_last = tuple(sides), stride, channels_last
+        self.sides, self.stride = tuple(sides), stride
+        self.channels_last = channels_last and weight.shape[1] > 1
         kernel = tuple(weight.shape[2:])
         self.map_sides = tuple((n - k) // stride + 1 for n, k in zip(sides, kernel))
         #: Rows and columns that no filter reaches.

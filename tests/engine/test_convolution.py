@@ -241,7 +241,7 @@ def test_centred_updates_are_invariant_under_flips_of_a_channel(shape, seed):
         model.c + model.W[:, 0].sum((1, 2)),
         sides=model.coupling.sides,
         stride=model.coupling.stride,
-        channels_last=model.coupling.channels_last,
+        channels_last=SHAPES[shape][-1],
     )
     (mu, lam), flipped = offsets(model, seed), torch.where(flip, 1 - v, v)
     for m, rows, origin in (
