@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
-from skebm import BernoulliRBM, ComponentsDisplay
+from skebm import BernoulliRBM, ComponentsDisplay, ConvRBM
 
 mpl.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -83,3 +83,26 @@ def test_errors_say_what_is_wrong():
         ComponentsDisplay.from_estimator(fitted(), image_shape=(3, 3))
     with pytest.raises(NotFittedError):
         ComponentsDisplay.from_estimator(BernoulliRBM())
+
+
+@pytest.mark.parametrize(("n_channels", "drawn"), [(1, (3, 2)), (3, (3, 2, 3))])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_filters_are_drawn_in_their_own_shape_and_in_colour(n_channels, drawn, channels_last):
+    shape = (6, 5, n_channels) if channels_last else (n_channels, 6, 5)
+    X = np.random.default_rng(0).uniform(size=(20, *shape))
+    rbm = ConvRBM(4, kernel_size=(3, 2), channels_last=channels_last, n_iter=1).fit(X)
+    display = ComponentsDisplay.from_estimator(make_pipeline(rbm))
+    for place, filters in zip(display.ax_.flat, rbm.components_, strict=True):
+        image = place.images[0].get_array()
+        assert image.shape == drawn
+        expected = filters.transpose(1, 2, 0)
+        if n_channels == 1:
+            assert_allclose(image, expected[..., 0])
+        else:
+            assert_allclose(image, (expected / np.abs(expected).max() + 1) / 2, rtol=1e-6)
+
+
+def test_filters_of_two_channels_are_refused():
+    X = np.random.default_rng(0).uniform(size=(20, 4, 4, 2))
+    with pytest.raises(ValueError, match="these have 2"):
+        ComponentsDisplay.from_estimator(ConvRBM(4, n_iter=1).fit(X))

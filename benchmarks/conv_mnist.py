@@ -1,0 +1,116 @@
+"""MNIST with few and with all labels: pixels, their principal components, and ConvRBM features.
+
+    python benchmarks/conv_mnist.py
+
+Features are learned from the 60,000 training images without labels; the classifier, an SVM with
+RBF kernel or a linear one, sees as many labels as the column says, drawn anew with every seed.
+All but the raw pixels are 200 numbers: principal components, found from the labelled rows, of
+rows of norm one. Test errors in per cent, medians and ranges over the seeds; seconds are those of
+learning and computing the features, on all images, and of the largest SVM.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+from data import mnist
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
+from sklearn.svm import SVC
+
+from skebm import ConvRBM
+
+LABELS = (1000, 3000, 60000)
+
+
+def one_layer(seed):
+    return ConvRBM(
+        n_components=40,
+        kernel_size=9,
+        pool_size=4,
+        gradient="pcd",
+        learning_rate=8.0,
+        batch_size=20,
+        n_iter=2,
+        sparsity_target=0.01,
+        max_grad_norm=None,
+        random_state=seed,
+    )
+
+
+def two_layers(seed):
+    first = one_layer(seed).set_params(kernel_size=7, pool_size=2)
+    second = one_layer(seed).set_params(
+        n_components=64,
+        kernel_size=4,
+        pool_size=2,
+        image_shape=(40, 11, 11),
+        channels_last=False,
+        learning_rate=2.0,
+        n_iter=1,
+        sparsity_target=0.02,
+    )
+    return make_pipeline(first, second)
+
+
+def svm(width):
+    reduced = PCA(width, svd_solver="covariance_eigh") if width else FunctionTransformer()
+    return make_pipeline(Normalizer(), reduced, SVC(C=10))
+
+
+def linear(width):
+    reduced = PCA(width, svd_solver="covariance_eigh")
+    return make_pipeline(Normalizer(), reduced, StandardScaler(), LogisticRegression(max_iter=300))
+
+
+METHODS = {
+    "raw pixels, SVM": (lambda seed: FunctionTransformer(), svm, None),
+    "PCA of pixels, SVM": (lambda seed: FunctionTransformer(), svm, 200),
+    "ConvRBM, SVM": (one_layer, svm, 200),
+    "ConvRBM, linear": (one_layer, linear, 200),
+    "two ConvRBMs, SVM": (two_layers, svm, 200),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    X_train, y_train, X_test, y_test = mnist()
+    X_train, X_test = (X_train / 255).astype(np.float32), (X_test / 255).astype(np.float32)
+    print("| features, classifier | 1,000 labels | 3,000 | 60,000 | seconds: features | SVM |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for name in options.methods:
+        features, classifier, width = METHODS[name]
+        errors, seconds = {n: [] for n in LABELS}, {"features": [], "classifier": []}
+        for seed in range(options.seeds):
+            begin = time.perf_counter()
+            model = features(seed)
+            train, test = model.fit(X_train).transform(X_train), model.transform(X_test)
+            seconds["features"].append(time.perf_counter() - begin)
+            for n in LABELS:
+                rows = np.arange(60000)
+                if n < 60000:
+                    rows, _ = train_test_split(
+                        rows, train_size=n, stratify=y_train, random_state=seed
+                    )
+                begin = time.perf_counter()
+                fitted = classifier(width).fit(train[rows], y_train[rows])
+                errors[n].append(100 * (1 - fitted.score(test, y_test)))
+                seconds["classifier"].append(time.perf_counter() - begin)
+        cells = [
+            f"{np.median(e):.2f} ({min(e):.2f} to {max(e):.2f})" if len(e) > 1 else f"{e[0]:.2f}"
+            for e in errors.values()
+        ]
+        times = [np.median(seconds["features"]), max(seconds["classifier"])]
+        print(f"| {name} | {' | '.join(cells)} | {times[0]:.0f} | {times[1]:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
