@@ -408,8 +408,9 @@ class BaseEBM(
             theta = state.pop("theta", None)
             if theta is not None:
                 trainer.model.theta.copy_(theta)
-            # Chains and moments of other settings would be of no use.
-            if self.training_settings_ == self._training_settings():
+            # Chains and moments of other settings would be of no use, and none have begun yet in
+            # a fit of no epochs.
+            if self.n_iter_ and self.training_settings_ == self._training_settings():
                 trainer.load_state(state)
         return trainer
 

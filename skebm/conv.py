@@ -280,6 +280,9 @@ class ConvRBM(ScaledRBM):
             )
         return X, sample_weight
 
+    def _training_settings(self):
+        return repr((super()._training_settings(), self.stride, self.pool_size))
+
     # Images and rows
 
     def _validate_rows(self, X, *, reset, allow_nan=False):

@@ -198,6 +198,16 @@ def test_the_order_of_rows_counts_without_shuffling():
     assert np.abs(first - BernoulliRBM(3, **settings).fit(X[::-1]).components_).max() > 1e-6
 
 
+@pytest.mark.parametrize("gradient", ["cd", "pcd"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_training_goes_on_from_a_fit_of_no_epochs(gradient, optimizer):
+    X = np.random.default_rng(0).integers(0, 2, (50, 6))
+    settings = {"gradient": gradient, "optimizer": optimizer, "random_state": 0}
+    rbm = BernoulliRBM(4, n_iter=0, **settings).fit(X)
+    at_once = BernoulliRBM(4, n_iter=1, **settings).fit(X)
+    assert_allclose(rbm.partial_fit(X).components_, at_once.components_)
+
+
 def test_training_goes_on_under_other_settings():
     rbm = BernoulliRBM(4, n_iter=2, warm_start=True, random_state=0).fit(BARS_AND_STRIPES)
     changes = [

@@ -1,6 +1,8 @@
 """ConvRBM: images of every form in, features and images out."""
 
 import itertools
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -365,8 +367,32 @@ def test_its_features_tell_digits_apart_from_few_rows(digits):
 
 def test_training_goes_on_with_the_same_geometry_only(digits):
     X = digits[0][:50]
-    rbm = fitted(X, warm_start=True)
+    rbm = fitted(X, warm_start=True, gradient="pcd")
     with pytest.raises(ValueError, match=r"kernel_size"):
         rbm.set_params(kernel_size=4).fit(X)
     before = rbm.components_.copy()
     assert np.abs(rbm.set_params(kernel_size=3).fit(X).components_ - before).max() > 0
+    rbm.set_params(stride=2).fit(X)  # with new chains
+    assert rbm.h_samples_.shape == (10, 3 * 3 * 3)
+
+
+@pytest.mark.slow
+def test_memory_holds_the_maps_of_some_images_at_a_time():
+    code = """
+import resource
+import numpy as np
+from skebm import ConvRBM
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+X = np.random.default_rng(0).integers(0, 2, (20_000, 28, 28), dtype=np.uint8)
+rbm = ConvRBM(40, kernel_size=9, pool_size=4, batch_size=100, n_iter=0, random_state=0).fit(X[:99])
+before = peak()
+rbm.partial_fit(X)
+rbm.transform(X)
+rbm.inverse_transform(np.zeros((20_000, 1000), dtype=np.float32))
+print(20_000 * 40 * 20 * 20 * 4 / 2**30, peak() - before)
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    maps, peak = map(float, run.stdout.split())
+    assert maps > 1
+    assert peak < 0.5 * maps
