@@ -41,7 +41,8 @@ class ConvRBM(ScaledRBM):
 
     and a feature is the probability that one is. Real-valued pixels (`visible="gaussian"`) add
     ½ ‖v‖² to E and F and have the law N(b_c + Σ_f W_f ∗ h_f, 1) given h, where v is
-    standardised, with a mean and a standard deviation for each channel.
+    (pixel − location) / σ, with a location and a σ for each channel; densities and all that goes
+    in or comes out are on the scale of the data, as in :class:`GaussianRBM`.
 
     It is the dense model whose matrix holds the filters at every place, and every method is as
     exact. Gradients are those of one place, on average over all: a learning rate means the same
@@ -70,6 +71,9 @@ class ConvRBM(ScaledRBM):
     visible : {"bernoulli", "gaussian", "continuous"}, default="bernoulli"
         What a pixel is: 0 or 1, for which grey values may stand; a real number; a number in
         [0, 1], as in :class:`BernoulliRBM`.
+    variance : {"learned", "fixed"}, default="learned"
+        What σ is, for real-valued pixels: "fixed" is the standard deviation of the channel in the
+        training data; "learned" starts there and is kept between 0.1 and √2 of it.
     pool_size : int or None, default=None
         Height and width of the blocks of which at most one unit is 1; blocks at the far edges may
         be smaller. None pools nothing.
@@ -92,6 +96,8 @@ class ConvRBM(ScaledRBM):
     location_, scale_ : ndarray of shape (n_features,)
         Mean and standard deviation of each pixel's channel, where `visible` is "gaussian"; else
         0 and 1.
+    log_scales_ : ndarray of shape (n_channels,)
+        log (σ / scale), where it is learned.
     %(fitted)s
 
     See Also
@@ -141,6 +147,7 @@ class ConvRBM(ScaledRBM):
     image_shape: str | tuple[int, ...] = "auto"
     channels_last: bool = True
     visible: str = "bernoulli"
+    variance: str = "learned"
     pool_size: int | None = None
     stride: int = 1
 
@@ -152,6 +159,7 @@ class ConvRBM(ScaledRBM):
         "image_shape": [StrOptions({"auto"}), tuple, list],
         "channels_last": ["boolean"],
         "visible": [StrOptions({"bernoulli", "gaussian", "continuous"})],
+        "variance": [StrOptions({"learned", "fixed"})],
         "pool_size": [Interval(Integral, 1, None, closed="left"), None],
         "stride": [Interval(Integral, 1, None, closed="left")],
     }
@@ -246,7 +254,18 @@ class ConvRBM(ScaledRBM):
             sides=self._sides,
             stride=self.stride,
             channels_last=self.channels_last,
+            log_scale=log_scale,
         )
+
+    def _n_scaled(self, n_visible):
+        learned = self.visible == "gaussian" and self.variance == "learned"
+        return self._n_biases(n_visible) if learned else 0
+
+    def _log_volume(self):
+        # A channel's scale is that of all its pixels, which the sum counts once.
+        others = math.prod(self._sides) - 1
+        scales = getattr(self, "log_scales_", np.zeros(1)).sum(dtype=np.float64)
+        return super()._log_volume() + others * float(scales)
 
     def _initial_spread(self, n_visible):
         return 0.05

@@ -282,6 +282,19 @@ def test_densities_of_real_valued_images_integrate_to_one():
     p = np.exp(log_likelihood(rbm, every, log_z=log_partition(rbm)))
     assert_allclose(p.sum() * (grid[1] - grid[0]) ** 2, 1, rtol=1e-3)
     assert_allclose(rbm.score_samples(every[:5]), np.log(p[:5]), rtol=1e-4)
+    assert rbm.log_scales_.shape == (1,)
+    assert np.abs(rbm.log_scales_) > 1e-3
+    assert not hasattr(rbm.set_params(variance="fixed").fit(X), "log_scales_")
+
+
+def test_the_learned_variance_of_pixels_is_what_the_filters_leave_unexplained():
+    # Bars of three pixels somewhere in a row, of brightness 5, under noise of deviation 1.
+    rng = np.random.default_rng(0)
+    X = rng.normal(0, 1, (2000, 1, 12))
+    for row, place in zip(X[:, 0], rng.integers(0, 10, 2000)):
+        row[place : place + 3] += 5
+    rbm = ConvRBM(4, kernel_size=5, visible="gaussian", n_iter=40, random_state=0).fit(X)
+    assert 0.9 < rbm.scale_[0] * np.exp(rbm.log_scales_[0]) < 1.5 < 2 < X.std()
 
 
 # What a fitted model can do

@@ -303,9 +303,10 @@ def _log_density(units, x, field):
     return (x * field).sum(-1) + units.log_base(x) - units.cumulant(field)
 
 
-@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize("name", [*UNITS, *FINITE_UNITS])
 def test_results_can_be_written_in_place_of_the_field(name):
-    unit, field = UNITS[name][0](), torch.linspace(-2, 2, 12).double().view(4, 3)
+    unit = UNITS[name][0]() if name in UNITS else FINITE_UNITS[name](3)
+    field = torch.linspace(-2, 2, 12).double().view(4, 3)
     for function in (
         lambda f, out: unit.mean(f, out),
         lambda f, out: unit.sample(f, Noise(1), out),

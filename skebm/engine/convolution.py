@@ -95,6 +95,7 @@ class ConvolutionalRBM(RBM):
     sides : (height, width) of an image
     stride : int
     channels_last : bool
+    log_scale : Tensor of shape (n_channels,) or None
     """
 
     def __init__(
@@ -109,8 +110,9 @@ class ConvolutionalRBM(RBM):
         sides: Sequence[int],
         stride: int = 1,
         channels_last: bool = False,
+        log_scale: Tensor | None = None,
     ):
-        super().__init__(visible, hidden, W, b, c)
+        super().__init__(visible, hidden, W, b, c, log_scale=log_scale)
         self.coupling: Convolution = Convolution(self.W, sides, stride, channels_last)
         n_pixels, (down, across) = sides[0] * sides[1], self.coupling.map_sides
         self.n_places = down * across
@@ -130,8 +132,17 @@ class ConvolutionalRBM(RBM):
         return b, torch.addmv(self.c, total, mu, alpha=-1)
 
     def visible_bias(self) -> Tensor:
-        b = self.biases()[0][:, None, None].expand(-1, *self.coupling.sides)
-        return self.coupling.rows(b)  # (n_visible,)
+        return self._of_pixels(self.biases()[0])
+
+    def _of_pixels(self, of_channels: Tensor) -> Tensor:
+        """A number of each channel, at all of its pixels: (n_visible,)."""
+        return self.coupling.rows(of_channels[:, None, None].expand(-1, *self.coupling.sides))
+
+    def unit_scales(self) -> Tensor:
+        return self._of_pixels(super().unit_scales())
+
+    def share_scales(self, x: Tensor) -> Tensor:
+        return self.coupling.images(x).sum((1, 2))  # (n_channels,)
 
     def hidden_bias(self) -> Tensor:
         return self.biases()[1].repeat_interleave(self.n_places)  # (n_hidden,)

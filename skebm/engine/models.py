@@ -261,6 +261,15 @@ class RBM(EnergyModel):
 
     # The first visible units may have scales that are learned: v = x exp(−log_scale)
 
+    def unit_scales(self) -> Tensor:
+        """The log scale of each of the units that have one: (n_scaled,)."""
+        assert self.log_scale is not None
+        return self.log_scale
+
+    def share_scales(self, x: Tensor) -> Tensor:
+        """What belongs to these units, (n_scaled,), summed over those that share a scale."""
+        return x
+
     def inward(self, x: Tensor) -> Tensor:
         """The visible units of rows x: (n, n_visible)."""
         return self._scaled(x, -1)
@@ -272,8 +281,8 @@ class RBM(EnergyModel):
     def _scaled(self, x: Tensor, sign: int) -> Tensor:
         if self.log_scale is None:
             return x
-        scaled = x.clone()
-        scaled[..., : len(self.log_scale)] *= torch.exp(sign * self.log_scale)
+        scaled, scales = x.clone(), self.unit_scales()
+        scaled[..., : len(scales)] *= torch.exp(sign * scales)
         return scaled
 
     def set_scale_grad(self, data: Joint) -> None:
@@ -283,10 +292,11 @@ class RBM(EnergyModel):
         """
         if self.log_scale is None:
             return
-        scaled = slice(len(self.log_scale))
+        scaled = slice(len(self.unit_scales()))
         v = self.visible.plain(data.v)[:, scaled]  # (n, n_scaled)
         slope = v / self.visible.growth() - self.visible_field(data.h)[:, scaled]  # ∂F/∂v
-        torch.mv((v * slope).sub_(1).T, data.weight, out=grad(self.log_scale))
+        total = torch.mv((v * slope).sub_(1).T, data.weight)  # (n_scaled,)
+        grad(self.log_scale).copy_(self.share_scales(total))
 
     def normalise_(self) -> None:
         """Keep weights between two layers of unbounded units below the norm where Z diverges.

@@ -356,20 +356,6 @@ def test_pooled_units_are_finite_at_any_field():
             assert result.isfinite().all()
 
 
-def test_pooled_results_can_be_written_in_place_of_the_field():
-    units, field = Pooled((2, 3, 2), 2), torch.linspace(-2, 2, 24).double().view(2, 12)
-    for function in (
-        lambda f, out: units.mean(f, out),
-        lambda f, out: units.sample(f, Noise(1), out),
-    ):
-        there, here = torch.empty_like(field), field.clone()
-        expected = function(field, None)
-        assert function(field, there) is there
-        assert function(here, here) is here
-        assert torch.equal(there, expected)
-        assert torch.equal(here, expected)
-
-
 def test_chains_of_images_stay_where_they_are_in_law():
     model, plain, _ = make_images("pooled to the edge", scale=0.4)
     h = all_states(model.hidden, model.n_hidden)
@@ -382,3 +368,36 @@ def test_chains_of_images_stay_where_they_are_in_law():
         before, after = statistic(start), statistic(end)
         error = (before.var(0) / 20_000 + after.var(0) / 20_000).sqrt()
         assert ((before.mean(0) - after.mean(0)).abs() < 4.5 * error).all()
+
+
+@pytest.mark.parametrize("shape", ["three channels", "stride 2, three channels"])
+@given(seed=seeds)
+def test_a_learned_scale_is_that_of_all_pixels_of_a_channel(shape, seed):
+    # log p(x) = −F(x exp(−r)) − Σ_pixels r − log Z: its derivative, exactly, without a chain.
+    plain, dense, _ = make_images(shape, Gaussian, seed)
+    coupling, r = plain.coupling, torch.tensor([-0.4, 0.1, 0.3]).double()
+    model = ConvolutionalRBM(
+        Gaussian(),
+        Bernoulli(),
+        plain.W,
+        plain.b,
+        plain.c,
+        sides=coupling.sides,
+        stride=coupling.stride,
+        channels_last=coupling.channels_last,
+        log_scale=r,
+    )
+    x, weight = some_rows(dense, seed=seed), torch.linspace(0, 2, 5).double()
+    pixels = math.prod(coupling.sides)
+    of_pixel = coupling.rows(r[:, None, None].expand(-1, *coupling.sides))
+    assert_close(model.inward(x), x / of_pixel.exp(), **CLOSE)
+    assert_close(model.outward(model.inward(x)), x, **CLOSE)
+    model.log_scale.requires_grad_(True)
+    density = -model.free_energy(model.inward(x)) - pixels * model.log_scale.sum()
+    (expected,) = torch.autograd.grad((weight * density).sum(), model.log_scale)
+    model.log_scale.requires_grad_(False)
+    model.set_scale_grad(mean_states(model, model.inward(x), weight))
+    assert_close(model.log_scale.grad, expected, **CLOSE)
+    with model.centered(*offsets(model, seed)):
+        model.set_scale_grad(mean_states(model, model.inward(x), weight))
+    assert_close(model.log_scale.grad, expected, **CLOSE)
