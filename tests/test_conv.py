@@ -389,6 +389,53 @@ def test_training_goes_on_with_the_same_geometry_only(digits):
     assert rbm.h_samples_.shape == (10, 3 * 3 * 3)
 
 
+def test_training_can_be_watched_in_pieces(digits, monkeypatch):
+    X = (digits[0][:30] > 0.5).astype(float)
+    whole = fitted(X, pool_size=2)
+    monkeypatch.setattr("skebm.base.CHUNK", 7 * (64 + 3 * 36))
+    pieces = fitted(X, pool_size=2)
+    for name in ("score", "reconstruction_error"):
+        assert_allclose(pieces.history_[name], whole.history_[name], rtol=1e-10)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("visible", ["bernoulli", "gaussian", "continuous"])
+def test_a_new_model_starts_at_the_mean_of_each_channel(visible, channels_last):
+    # Kernels of one pixel see no edge.
+    X = np.random.default_rng(0).uniform(size=(50, 5, 4, 3)) ** [0.3, 1.0, 3.0]
+    mean = X.mean((0, 1, 2))
+    images = np.broadcast_to(mean, (1, 5, 4, 3))
+    if not channels_last:
+        X, images = X.transpose(0, 3, 1, 2), images.transpose(0, 3, 1, 2)
+    rbm = fitted(
+        X, n_components=8, kernel_size=1, n_iter=0, visible=visible, channels_last=channels_last
+    )
+    assert 0.01 < rbm.components_.std() < 0.1
+    features = rbm.transform(images)
+    assert_allclose(features, 1 / (1 + np.e), rtol=1e-5)
+    assert_allclose(rbm.inverse_transform(features), images, rtol=1e-5)
+
+
+def test_samples_start_at_the_mean_of_each_pixel():
+    X = np.random.default_rng(0).uniform(size=(200, 6, 6)) ** np.linspace(0.2, 5, 36).reshape(6, 6)
+    rbm = fitted(X, n_components=1, kernel_size=1, n_iter=0)
+    # A pixel turns its hidden unit on, which turns it on: states stay what they are.
+    rbm.components_[:] = 60
+    rbm.intercept_visible_[:] = rbm.intercept_hidden_[:] = -30
+    share = rbm.sample(2000, n_steps=1, random_state=0).mean(0)
+    assert_allclose(share, X.mean(0), atol=5 * 0.5 / 2000**0.5)
+
+
+def test_blocks_of_any_size_are_pooled_up_to_the_edge(digits):
+    X = digits[0][:50]
+    rbm = fitted(X, pool_size=4, kernel_size=(3, 2))
+    weight = np.exp(fields(rbm, X[:5].reshape(5, 1, 8, 8)))  # (5, 3, 6, 7)
+    assert rbm.maps_shape_ == (3, 2, 2)
+    for i, j in itertools.product(range(2), repeat=2):
+        total = weight[:, :, 4 * i : 4 * i + 4, 4 * j : 4 * j + 4].sum((2, 3))
+        assert_allclose(rbm.transform_maps(X[:5])[:, :, i, j], total / (1 + total), rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_memory_holds_the_maps_of_some_images_at_a_time():
     code = """

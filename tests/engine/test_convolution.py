@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from skebm.engine.batches import Batches
 from skebm.engine.convolution import Convolution, ConvolutionalRBM
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.engine.models import RBM, Joint
@@ -109,6 +110,26 @@ def test_it_is_the_dense_model_with_its_weights_everywhere(shape, visible, beta)
     assert_close(model.start(4, Noise(3)), plain.start(4, Noise(3)), **CLOSE)
 
 
+@pytest.mark.parametrize("shape", ["one channel", "three channels", "three channels last"])
+def test_without_a_field_of_its_own_the_reference_model_has_the_biases(shape):
+    model, plain, _ = make_images(shape)
+    *_, stride, _, last = SHAPES[shape]
+    alone = ConvolutionalRBM(
+        Bernoulli(),
+        Bernoulli(),
+        model.W,
+        model.b,
+        model.c,
+        sides=model.coupling.sides,
+        stride=stride,
+        channels_last=last,
+    )
+    dense = RBM(Bernoulli(), Bernoulli(), plain.W, plain.b, plain.c)
+    v = some_rows(plain)
+    assert_close(alone.free_energy(v, 0.0), dense.free_energy(v, 0.0), **CLOSE)
+    assert_close(alone.start(4, Noise(3)), dense.start(4, Noise(3)), **CLOSE)
+
+
 @any_shape
 @given(seed=seeds)
 def test_its_gradient_is_that_of_the_dense_model_summed_over_places(shape, seed):
@@ -169,6 +190,20 @@ def test_the_norm_is_a_close_bound(shape):
     model, plain, _ = make_images(shape)
     exact = torch.linalg.matrix_norm(plain.W, 2)
     assert exact <= model.coupling.norm() <= 2.5 * exact
+
+
+@given(seed=seeds, width=st.integers(3, 30))
+def test_the_norm_bounds_filters_of_any_direction(seed, width):
+    W = torch.randn(2, 1, 1, 3, generator=torch.Generator().manual_seed(seed)).double()
+    coupling = Convolution(W, (1, width), 1, False)
+    up = coupling.up(torch.eye(width).double(), torch.zeros(2).double())
+    assert torch.linalg.matrix_norm(up, 2) <= coupling.norm() * (1 + 1e-12)
+
+
+def test_the_norm_of_filters_of_one_pixel_is_that_of_their_matrix():
+    W = torch.randn(5, 4, 1, 1, generator=torch.Generator().manual_seed(0)).double()
+    norm = Convolution(W, (3, 4), 1, False).norm()
+    assert_close(norm, torch.linalg.matrix_norm(W[:, :, 0, 0], 2), **CLOSE)
 
 
 # Centred coordinates
@@ -292,6 +327,24 @@ def test_sparsity_pulls_the_mean_activity_of_each_filter_to_the_target():
     assert_close(model.c - without, 0.1 * 2.0 * pull / model.n_places, **CLOSE)
 
 
+@pytest.mark.parametrize("shape", ["stride 2, three channels", "pooled, three channels"])
+@pytest.mark.parametrize("numbers_at_once", [1, 100, 10**9])
+def test_offsets_are_the_means_of_channels_and_of_filters(shape, numbers_at_once, monkeypatch):
+    monkeypatch.setattr("skebm.engine.training.CHUNK", numbers_at_once)
+    model, plain, tied = make_images(shape)
+    X = some_rows(plain, 7).numpy()
+    batches = Batches(
+        X, None, batch_size=4, shuffle=True, device=torch.device("cpu"), dtype=np.dtype("float64")
+    )
+    activity = model.hidden.mean(plain.hidden_field(batches.probe)).mean(0)
+    trainer = Trainer(model, CD(), batch_size=4, centered=True)
+    trainer.epoch(batches, Noise(0), 0.1)
+    _, of_channels, of_filters = tied(torch.zeros_like(plain.W), batches.mean, activity)
+    n_pixels = math.prod(model.coupling.sides)
+    assert_close(trainer.averages["visible_offset"], of_channels / n_pixels)
+    assert_close(trainer.averages["hidden_offset"], of_filters / model.n_places)
+
+
 # Pseudo-likelihood
 
 
@@ -338,6 +391,15 @@ def test_blocks_and_none_share_one(seed):
     drawn = units.sample(field, Noise(seed)).view(5, 2, 2, 2, 2, 2)
     assert drawn.sum((3, 5)).max() <= 1
     assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_the_field_of_a_block_of_any_mean_is_finite_and_close_to_it():
+    units = Pooled((1, 2, 3), 2)
+    for mean in ([1.0, 0, 1, 0, 0, 0], [0.25, 0.25, 0.5, 0.25, 0.25, 0.5], [0.0] * 6):
+        mean = torch.tensor([mean]).double()
+        field = units.natural(mean)
+        assert field.isfinite().all()
+        assert_close(units.mean(field), mean, rtol=0, atol=5e-3)
 
 
 def test_a_feature_is_shared_by_the_units_of_its_block():

@@ -223,3 +223,14 @@ def test_an_epoch_does_not_wait_for_the_device():
         trainer.epoch(batches, noise, 0.1)
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+@pytest.mark.parametrize("gradient", [PCD(1, 200), ParallelTempering(2, n_chains=100)], ids=str)
+def test_chains_are_the_same_in_any_coordinates(gradient):
+    chains = []
+    for centered in (False, True):
+        trainer = Trainer(make_model(scale=2.0), gradient, batch_size=10, centered=centered)
+        for seed in (1, 2):
+            trainer.epoch(some_batches(10, 10), Noise(seed), 0.0)
+        chains.append(trainer.gradient_state["chains"])
+    assert torch.equal(*chains)
