@@ -110,6 +110,9 @@ class ConvRBM(ScaledRBM):
     Wherever rows are taken, images are too, in arrays of the shape (n_samples, *image_shape_), or
     (n_samples, height, width) where there is one channel; masks (`clamped`) may be images as well.
 
+    Contrastive divergence, the default, makes features quickly and safely. To sample, to fill in
+    what is hidden, or for likelihoods, take `gradient="pcd"`.
+
     Filters should be as large as the strokes or edges that they are to find. Features are many,
     n_components times the number of places over pool_size², and each varies little: scale them
     before a linear model. Where images are mostly empty, a `sparsity_target` of a few hundredths
