@@ -297,6 +297,21 @@ def test_the_learned_variance_of_pixels_is_what_the_filters_leave_unexplained():
     assert 0.9 < rbm.scale_[0] * np.exp(rbm.log_scales_[0]) < 1.5 < 2 < X.std()
 
 
+@pytest.mark.parametrize(("n_images", "n_epochs"), [(20, 100), (1000, 20), (4000, 10)])
+def test_few_images_are_seen_more_often(n_images, n_epochs):
+    X = np.random.default_rng(0).integers(0, 2, (n_images, 3, 3))
+    assert fitted(X, n_iter=None).n_iter_ == n_epochs
+
+
+def test_the_variance_of_pixels_is_their_scale_times_the_temperature():
+    X = np.random.default_rng(0).normal(5, 3, (100, 6, 6))
+    rbm = fitted(X, visible="gaussian", temperature=2.0)
+    rbm.components_[:] = 0
+    variance = rbm.sample(2000, n_steps=1, random_state=0).var()
+    expected = 2 * (rbm.scale_[0] * np.exp(rbm.log_scales_[0])) ** 2
+    assert_allclose(variance, expected, rtol=0.03)
+
+
 # What a fitted model can do
 
 
