@@ -115,9 +115,11 @@ class ConvRBM(ScaledRBM):
 
     Filters should be as large as the strokes or edges that they are to find. Features are many,
     n_components times the number of places over pool_size², and each varies little: scale them
-    before a linear model. Where images are mostly empty, a `sparsity_target` of a few hundredths
-    and a `learning_rate` of several make filters that find strokes. Two of these models stack:
-    the maps of one are the channels of the next,
+    before a linear model. Where images of strokes are mostly empty, a `sparsity_target` of a
+    hundredth or a few, for each unit of a map, and a `learning_rate` of several make filters that
+    find the strokes. Pixels at the rim of an image are seen from few places, a corner from one:
+    where something is there, some filters learn to tell rims, unless images fade out. Two of these
+    models stack: the maps of one are the channels of the next,
     `ConvRBM(image_shape=first.maps_shape_, channels_last=False)`.
 
     References

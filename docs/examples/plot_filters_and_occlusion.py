@@ -115,8 +115,8 @@ for name, part in HIDDEN.items():
     seen = np.ones((8, 8), dtype=bool)
     seen[part] = False
     occluded = np.where(seen, others, np.nan)
-    filled = strokes.impute(occluded, 200, random_state=0)
-    sample = strokes.gibbs(np.where(seen, others, 0), 200, clamped=seen, random_state=0)
+    filled = strokes.impute(occluded, 500, random_state=0)
+    sample = strokes.gibbs(np.where(seen, others, 0), 500, clamped=seen, random_state=0)
     errors = [
         np.mean((guess - others)[:, ~seen] ** 2) for guess in (known.mean(axis=0), filled, sample)
     ]
