@@ -332,10 +332,10 @@ class ConvRBM(ScaledRBM):
         return rows.reshape(len(rows), *self.input_shape_)
 
     def _flat(self, array):
-        n = len(self.input_shape_)
-        if array.shape[-n:] != self.input_shape_:
-            return array
-        return array.reshape(*array.shape[:-n], -1)
+        for shape in (self.image_shape_, self._sides)[: 1 + (self._n_biases(None) == 1)]:
+            if array.shape[-len(shape) :] == shape:
+                return array.reshape(*array.shape[: -len(shape)], -1)
+        return array
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

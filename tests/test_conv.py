@@ -458,6 +458,59 @@ def test_blocks_of_any_size_are_pooled_up_to_the_edge(digits):
         assert_allclose(rbm.transform_maps(X[:5])[:, :, i, j], total / (1 + total), rtol=1e-6)
 
 
+def test_images_that_are_not_square_may_have_their_channels_first(colours):
+    X = colours[:40, :7, :5] / 255.0
+    last = fitted(X, kernel_size=(3, 2), stride=2)
+    first = fitted(X.transpose(0, 3, 1, 2), kernel_size=(3, 2), stride=2, channels_last=False)
+    assert first.maps_shape_ == last.maps_shape_ == (3, 3, 2)
+    for name in ("components_", "intercept_visible_", "intercept_hidden_"):
+        setattr(first, name, getattr(last, name))
+    features = last.transform(X)
+    assert_allclose(first.transform(X.transpose(0, 3, 1, 2)), features, rtol=1e-10)
+    back = first.inverse_transform(features)
+    assert_allclose(back.transpose(0, 2, 3, 1), last.inverse_transform(features), rtol=1e-10)
+
+
+@pytest.mark.parametrize("params", [{}, {"image_shape": (8, 4)}])
+def test_where_the_one_channel_stands_changes_nothing(params, digits):
+    X = digits[0][:60].reshape(60, 8, 8)[:, :, :4]
+    X = X.reshape(60, -1) if params else X
+    last, first = fitted(X, **params), fitted(X, channels_last=False, **params)
+    assert (last.image_shape_, first.image_shape_) == ((8, 4, 1), (1, 8, 4))
+    assert_array_equal(first.components_, last.components_)
+    assert_array_equal(first.transform(X), last.transform(X))
+
+
+def test_filters_of_another_width_are_refused_too(digits):
+    X = digits[0][:50]
+    rbm = fitted(X, warm_start=True)
+    with pytest.raises(ValueError, match=r"kernel_size=\(3, 4\)"):
+        rbm.set_params(kernel_size=(3, 4)).fit(X)
+
+
+@pytest.mark.parametrize("pool_size", [None, 2])
+def test_the_reconstruction_error_is_that_of_features_and_back(pool_size, digits):
+    # The probe is a thousand draws from the rows: one row, so that it is known.
+    X = np.repeat(digits[0][:1], 10, axis=0)
+    rbm = fitted(X, pool_size=pool_size)
+    error = np.square(rbm.inverse_transform(rbm.transform(X)) - X).mean()
+    assert_allclose(rbm.history_["reconstruction_error"][-1], error, rtol=1e-6)
+
+
+@pytest.mark.parametrize("fitted_to", [(64,), (8, 8), (8, 8, 1)])
+@pytest.mark.parametrize("n_samples", [None, 5])
+def test_masks_may_be_images_whatever_the_model_was_fitted_to(fitted_to, n_samples, digits):
+    X = digits[0][:60]
+    rbm = fitted(X.reshape(60, *fitted_to))
+    mask = np.zeros(64, dtype=bool)
+    mask[:30] = True
+    mask = mask if n_samples is None else np.tile(mask, (n_samples, 1))
+    expected = rbm.gibbs(X[:5], 2, clamped=mask, random_state=0)
+    for shape in ((64,), (8, 8), (8, 8, 1)):
+        clamped = mask.reshape(*mask.shape[:-1], *shape)
+        assert_array_equal(rbm.gibbs(X[:5], 2, clamped=clamped, random_state=0), expected)
+
+
 @pytest.mark.slow
 def test_memory_holds_the_maps_of_some_images_at_a_time():
     code = """

@@ -10,7 +10,7 @@ dense model whose matrix holds the weights at every place, `unrolled`.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -22,6 +22,13 @@ from skebm.engine.units import Units, softplus
 
 #: Channels from which on the library's transposed convolution is the quicker one on a CPU.
 MANY_CHANNELS = 16
+
+
+def _exactly(x: Tensor) -> AbstractContextManager:
+    """On CUDA, cuDNN's deterministic kernels in single precision, which is not its default."""
+    if not x.is_cuda:
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 class Convolution(Coupling):
@@ -55,7 +62,8 @@ class Convolution(Coupling):
         return h.unflatten(-1, (-1, *self.map_sides))
 
     def up(self, v: Tensor, bias: Tensor) -> Tensor:
-        x = functional.conv2d(self.images(v), self.weight, bias, self.stride)
+        with _exactly(v):
+            x = functional.conv2d(self.images(v), self.weight, bias, self.stride)
         return x.flatten(1)
 
     def down(self, h: Tensor, bias: Tensor) -> Tensor:
@@ -65,14 +73,16 @@ class Convolution(Coupling):
             images = functional.fold(patches, self.sides, W.shape[2:], stride=self.stride)
             images += bias[:, None, None]
         else:
-            images = functional.conv_transpose2d(
-                self.maps(h), W, bias, self.stride, output_padding=self.rest
-            )
+            with _exactly(h):
+                images = functional.conv_transpose2d(
+                    self.maps(h), W, bias, self.stride, output_padding=self.rest
+                )
         return self.rows(images)
 
     def correlate_(self, out: Tensor, states: Joint) -> None:
         v, h = self.images(states.v), self.maps(states.h)
-        out.copy_(conv2d_weight(v, list(self.weight.shape), h, self.stride))
+        with _exactly(v):
+            out.copy_(conv2d_weight(v, list(self.weight.shape), h, self.stride))
 
     def norm(self) -> Tensor:
         # A bound: that of the convolution on a torus of the image's size, whose eigenvectors are
