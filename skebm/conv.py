@@ -12,8 +12,8 @@ from skebm._sklearn import Interval, StrOptions
 from skebm.base import as_array
 from skebm.engine.convolution import ConvolutionalRBM
 from skebm.engine.gradients import Gradient
-from skebm.engine.units import Bernoulli, ContinuousBernoulli, Gaussian, Pooled
-from skebm.rbm import ScaledRBM, moments
+from skebm.engine.units import Bernoulli, Gaussian, Pooled
+from skebm.rbm import VISIBLE, ScaledRBM, moments
 
 
 @estimator
@@ -110,6 +110,8 @@ class ConvRBM(ScaledRBM):
     Wherever rows are taken, images are too, in arrays of the shape (n_samples, *image_shape_), or
     (n_samples, height, width) where there is one channel; masks (`clamped`) may be images as well.
 
+    Convolutions are never rounded, whatever `precision` says.
+
     Contrastive divergence, the default, makes features quickly and safely. To sample, to fill in
     what is hidden, or for likelihoods, take `gradient="pcd"`.
 
@@ -176,11 +178,15 @@ class ConvRBM(ScaledRBM):
         """Height and width of an image."""
         return self.image_shape_[:2] if self.channels_last else self.image_shape_[1:]
 
-    def _n_biases(self, n_visible):
+    @property
+    def _n_channels(self):
         return self.image_shape_[-1 if self.channels_last else 0]
 
+    def _n_biases(self, n_visible):
+        return self._n_channels
+
     def _weights_shape(self, n_visible):
-        return self.n_components, self._n_biases(n_visible), *self.kernel_shape_
+        return self.n_components, self._n_channels, *self.kernel_shape_
 
     @property
     def _maps_shape(self):
@@ -192,8 +198,8 @@ class ConvRBM(ScaledRBM):
     def maps_shape_(self):
         """Filters, height and width of the maps that `transform` gives, pooled if they are."""
         check_is_fitted(self)
-        hidden = self._units()[1]
-        return hidden.pooled if isinstance(hidden, Pooled) else self._maps_shape
+        n_filters, *sides = self._maps_shape
+        return n_filters, *(-(-side // (self.pool_size or 1)) for side in sides)
 
     @property
     def _n_features_out(self):
@@ -239,11 +245,8 @@ class ConvRBM(ScaledRBM):
     # The model
 
     def _units(self):
-        visible = {
-            "bernoulli": Bernoulli,
-            "gaussian": lambda: Gaussian(self.temperature),
-            "continuous": ContinuousBernoulli,
-        }[self.visible]()
+        gaussian = self.visible == "gaussian"
+        visible = Gaussian(self.temperature) if gaussian else VISIBLE[self.visible]()
         if self.pool_size is None:
             return visible, Bernoulli()
         return visible, Pooled(self._maps_shape, self.pool_size)
@@ -264,7 +267,7 @@ class ConvRBM(ScaledRBM):
 
     def _n_scaled(self, n_visible):
         learned = self.visible == "gaussian" and self.variance == "learned"
-        return self._n_biases(n_visible) if learned else 0
+        return self._n_channels if learned else 0
 
     def _log_volume(self):
         # A channel's scale is that of all its pixels, which the sum counts once.
@@ -279,14 +282,13 @@ class ConvRBM(ScaledRBM):
         location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self.visible == "gaussian":
             axis = 3 if self.channels_last else 1  # of the channels
-            n_channels = self.image_shape_[axis - 1]
 
             def pixels(rows):
                 images = rows.reshape(-1, *self.image_shape_)
-                return np.moveaxis(images, axis, 3).reshape(-1, n_channels)
+                return np.moveaxis(images, axis, 3).reshape(-1, self._n_channels)
 
             def of_pixels(channels):
-                image = np.broadcast_to(channels, (*self._sides, n_channels))
+                image = np.broadcast_to(channels, (*self._sides, self._n_channels))
                 return np.moveaxis(image, 2, axis - 1).flatten()
 
             location, scale = map(of_pixels, moments(X, sample_weight, pixels))
@@ -332,7 +334,7 @@ class ConvRBM(ScaledRBM):
         return rows.reshape(len(rows), *self.input_shape_)
 
     def _flat(self, array):
-        for shape in (self.image_shape_, self._sides)[: 1 + (self._n_biases(None) == 1)]:
+        for shape in (self.image_shape_, self._sides)[: 1 + (self._n_channels == 1)]:
             if array.shape[-len(shape) :] == shape:
                 return array.reshape(*array.shape[: -len(shape)], -1)
         return array

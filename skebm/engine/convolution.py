@@ -5,7 +5,7 @@
     −∂E/∂W_fckl = Σ_ij h_f(i, j) v_c(s i + k, s j + l),    −∂E/∂(b_c, c_f) = (Σ v_c, Σ h_f)
 
 There is a bias for each channel of the visible and for each map of the hidden layer. It is the
-dense model whose matrix holds the weights at every place, `unrolled`.
+dense model whose matrix holds the weights at every place.
 """
 
 import itertools
@@ -226,22 +226,19 @@ class ConvolutionalRBM(RBM):
         step = block * coupling.stride
         window = [(block - 1) * coupling.stride + k for k in self.W.shape[2:]]
         n_terms = [-(-n // block) for n in coupling.map_sides]
-        gain = torch.zeros_like(coupling.images(v))  # (n, n_channels, height, width)
+        # A window may reach over the edge, and so does what is gained, until the end.
+        height, width = coupling.sides
+        gain = v.new_zeros(len(v), len(self.b), height + window[0], width + window[1])
+        corners = [step * torch.arange(n, device=v.device) for n in n_terms]
         for channel, *first in itertools.product(range(len(self.b)), *map(range, window)):
-            lattice = torch.zeros_like(gain[0], dtype=torch.bool)
+            lattice = v.new_zeros(len(self.b), height, width, dtype=torch.bool)
             lattice[channel, first[0] :: window[0], first[1] :: window[1]] = True
             moved = torch.where(coupling.rows(lattice), v + change, v)
             gained = self.hidden.cumulants(self.hidden_field(moved)) - before
             gained = gained.unflatten(1, (-1, *n_terms)).sum(1)  # (n, *n_terms)
-            for axis in (0, 1):  # each term's row, then column, of the pixel in its window
-                corner = step * torch.arange(n_terms[axis], device=v.device)
-                pixel = corner + (first[axis] - corner) % window[axis]
-                side = coupling.sides[axis]
-                there = pixel < side
-                shape = list(gained.shape)
-                shape[1 + axis] = side
-                gained = gained.new_zeros(shape).index_add_(
-                    1 + axis, pixel[there], gained.index_select(1 + axis, there.nonzero()[:, 0])
-                )
-            gain[:, channel] += gained
-        return coupling.rows(gain)
+            # The row and the column of the pixel of the lattice that is in each term's window.
+            row, column = (c + (f - c) % w for c, f, w in zip(corners, first, window))
+            gain[:, channel].movedim(0, -1).index_put_(
+                (row[:, None], column), gained.movedim(0, -1), accumulate=True
+            )
+        return coupling.rows(gain[..., :height, :width])
