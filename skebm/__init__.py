@@ -2,6 +2,7 @@
 
 from skebm.callbacks import Checkpoint
 from skebm.chains import Chains
+from skebm.classifier import RBMClassifier
 from skebm.conv import ConvRBM
 from skebm.diagnostics import autocorrelation_time, effective_sample_size, r_hat
 from skebm.displays import ComponentsDisplay
@@ -27,6 +28,7 @@ __all__ = [
     "GaussianRBM",
     "LogPartition",
     "ParallelTempering",
+    "RBMClassifier",
     "RBMImputer",
     "TabularRBM",
     "autocorrelation_time",

@@ -1,7 +1,8 @@
 """What estimators share: how they are declared, and how their parameters are described.
 
 An estimator is a dataclass: its parameters, with their defaults, are those of its base class and
-its own. Where a docstring says `%(training)s` or `%(fitted)s`, the text below is put.
+its own. Where a docstring says `%(training)s` or `%(fitted)s`, the text below is put, and where it
+names a parameter so, the default of it.
 """
 
 import dataclasses
@@ -10,18 +11,19 @@ from typing import TypeVar, dataclass_transform
 T = TypeVar("T", bound=type)
 
 TRAINING = """\
-gradient : {"cd", "pcd", "pt"} or gradient object, default="pcd"
+gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
         How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
         for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
         `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
         `gradient__n_steps`.
     optimizer : {"sgd", "adam"}, default="sgd"
         Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
-    learning_rate_schedule : {"constant", "linear", "invscaling"}, default="constant"
+    learning_rate_schedule : {"constant", "linear", "invscaling"}, \
+            default="%(learning_rate_schedule)s"
         How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
         zero over the epochs of one call of `fit`; "invscaling" divides it by the square root
         of the epoch's number.
-    momentum : float, default=0.0
+    momentum : float, default=%(momentum)s
         Momentum of "sgd".
     momentum_ramp : int, default=0
         Number of epochs during which momentum grows, in equal steps, to its value.
@@ -110,7 +112,7 @@ def estimator(cls: T) -> T:
     doc = cls.__doc__ or ""
     for name, text in (("training", TRAINING), ("fitted", FITTED)):
         doc = doc.replace(f"%({name})s", text)
-    for name in ("max_grad_norm", "precision"):
-        doc = doc.replace(f"%({name})s", str(getattr(cls, name, None)))
+    for parameter in dataclasses.fields(cls):
+        doc = doc.replace(f"%({parameter.name})s", str(parameter.default))
     cls.__doc__ = doc
     return cls

@@ -5,6 +5,7 @@ in their units (`_units`) and, where they have one, in how a row is scored.
 """
 
 import copy
+import sys
 import time
 import warnings
 from contextlib import contextmanager
@@ -37,8 +38,19 @@ from skebm.engine.sampling import run
 from skebm.engine.training import Trainer
 from skebm.engine.units import Units
 
+#: Packages whose lines a warning does not point at.
+OUR_FRAMES = ("skebm", "sklearn")
 #: Conditionals whose sum scoring a piece of the held-out rows may cost.
 FLIPS = 2**24
+#: The fitted attributes that training changes.
+PARAMETERS = (
+    "components_",
+    "intercept_visible_",
+    "intercept_hidden_",
+    "log_scales_",
+    "label_components_",
+    "intercept_label_",
+)
 GRADIENTS = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
@@ -115,6 +127,8 @@ class BaseEBM(
     _epochs: ClassVar[tuple[int, int, int]] = (2000, 20, 100)
     #: Sweeps that draw missing values of training rows after an epoch, where they may be missing.
     _n_sweeps: ClassVar[int | None] = None
+    #: What to do where features are real-valued.
+    _for_real_values: ClassVar[str] = "use GaussianRBM"
 
     def _units(self) -> tuple[Units, Units]:
         """The visible and the hidden units of this model."""
@@ -168,9 +182,17 @@ class BaseEBM(
         """What weights and hidden biases are multiplied by once training is over."""
         return 1.0, 1.0
 
-    def _in_training(self, model):
+    def _in_training(self, model, batches):
         """The model as it is trained."""
         return model
+
+    def _validate_targets(self, y, X, sample_weight, *, classes, reset):
+        """What stands beside the rows in training, of y, and their weights."""
+        return None, sample_weight
+
+    def _strata(self, beside):
+        """The groups of rows that are held back in proportion, a number for each row."""
+        return None
 
     # Training
 
@@ -202,8 +224,7 @@ class BaseEBM(
             finite at the end of an epoch. The estimator is then as it was before the call.
         """
         resume = self.warm_start and self.__sklearn_is_fitted__()
-        n_epochs, n_sweeps = self._n_epochs(X), self._n_sweeps
-        return self._train(X, sample_weight, n_epochs=n_epochs, resume=resume, n_sweeps=n_sweeps)
+        return self._train(X, y, sample_weight, n_epochs=self._n_epochs(X), resume=resume)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -226,9 +247,7 @@ class BaseEBM(
             The fitted estimator.
         """
         resume = self.__sklearn_is_fitted__()
-        return self._train(
-            X, sample_weight, n_epochs=1, resume=resume, hold_back=False, n_sweeps=self._n_sweeps
-        )
+        return self._train(X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False)
 
     def _n_epochs(self, X):
         """How many epochs a fit to X makes."""
@@ -238,24 +257,36 @@ class BaseEBM(
         n_updates, least, most = self._epochs
         return int(np.clip(-(-n_updates // n_batches), least, most))
 
-    def _finish(self, X, sample_weight=None):
+    def _finish(self, X, y=None, sample_weight=None):
         """Make the epochs that were left when a callback got this estimator."""
         first, n_epochs = (int(number) for number in self.training_state_["call"])
-        return self._train(
-            X, sample_weight, n_epochs=n_epochs, resume=True, first=first, n_sweeps=self._n_sweeps
-        )
+        return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=True, first=first)
 
     def _train(
-        self, X, sample_weight, *, n_epochs, resume, first=None, hold_back=True, n_sweeps=None
+        self,
+        X,
+        y,
+        sample_weight,
+        *,
+        n_epochs,
+        resume,
+        first=None,
+        hold_back=True,
+        n_sweeps=None,
+        classes=None,
     ):
         """Train for so many epochs.
 
-        Where `n_sweeps` is given, X may have missing values: after each epoch they are drawn
-        again, by as many sweeps given the observed ones.
+        Where `n_sweeps` or the estimator gives a number of sweeps, X may have missing values:
+        after each epoch they are drawn again, by as many sweeps given the observed ones.
         """
+        n_sweeps = self._n_sweeps if n_sweeps is None else n_sweeps
         with _unchanged_on_error(self):
             X, sample_weight = self._validate_training(
                 X, sample_weight, reset=not resume, allow_nan=n_sweeps is not None
+            )
+            beside, sample_weight = self._validate_targets(
+                y, X, sample_weight, classes=classes, reset=not resume
             )
             if not resume:
                 self.__dict__.pop("log_scales_", None)
@@ -272,7 +303,9 @@ class BaseEBM(
             history = {k: list(v) for k, v in self.history_.items()} if resume else {}
             stopping = None
             if self.early_stopping and hold_back:
-                stopping, sample_weight = self._hold_back(X, sample_weight, history, rng, resume)
+                stopping, sample_weight = self._hold_back(
+                    X, beside, sample_weight, history, rng, resume
+                )
             batches = Batches(
                 X,
                 sample_weight,
@@ -281,9 +314,10 @@ class BaseEBM(
                 device=device,
                 dtype=dtype,
                 encode=self._encode,
+                beside=beside,
             )
             trainer = self._trainer(X, batches, rng, resume)
-            means = self.feature_means_ if resume else _array(batches.mean)
+            means = self.feature_means_ if resume else _array(batches.mean[: X.shape[1]])
             noise = Noise(0, device)
             done = len(history.get("epoch", ()))
             if first is None:
@@ -359,7 +393,7 @@ class BaseEBM(
             rate /= epoch**0.5
         return rate, self.momentum * min(1, epoch / (self.momentum_ramp + 1))
 
-    def _hold_back(self, X, sample_weight, history, rng, resume):
+    def _hold_back(self, X, beside, sample_weight, history, rng, resume):
         """What watches the held-out rows, and weights that are zero on them."""
         if resume and "held_out" in self.training_state_:
             seed = int(self.training_state_["held_out"])
@@ -367,7 +401,10 @@ class BaseEBM(
             seed = _seed(rng)
         n = X.shape[0]
         train, held_out = train_test_split(
-            np.arange(n), test_size=self.validation_fraction, random_state=seed
+            np.arange(n),
+            test_size=self.validation_fraction,
+            random_state=seed,
+            stratify=self._strata(beside),
         )
         weight = np.ones(n) if sample_weight is None else sample_weight.copy()
         if not weight[train].any() or not weight[held_out].any():
@@ -375,7 +412,15 @@ class BaseEBM(
                 f"validation_fraction={self.validation_fraction} leaves rows of weight zero alone "
                 "to train or to validate on; change it, or set early_stopping=False."
             )
-        stopping = _EarlyStopping(self, X[held_out], weight[held_out], seed, history, resume)
+        stopping = _EarlyStopping(
+            self,
+            X[held_out],
+            None if beside is None else beside[held_out],
+            weight[held_out],
+            seed,
+            history,
+            resume,
+        )
         weight[held_out] = 0
         return stopping, weight
 
@@ -386,7 +431,7 @@ class BaseEBM(
         else:
             model = self._new_model(X, batches, rng)
         trainer = Trainer(
-            self._in_training(model),
+            self._in_training(model, batches),
             self._gradient(),
             batch_size=self.batch_size,
             optimizer=self.optimizer,
@@ -438,10 +483,11 @@ class BaseEBM(
         visible, hidden = self._units()
         n_scaled = self._n_scaled(X.shape[1])
         log_scale = W.new_zeros(n_scaled) if n_scaled else None
-        b0 = visible.natural(batches.mean)  # (n_visible,)
+        mean = batches.mean[: X.shape[1]]
+        b0 = visible.natural(mean)  # (n_visible,)
         b, c = W.new_zeros(self._n_biases(X.shape[1])), W.new_full((self.n_components,), -1.0)
         model = self._compose(visible, hidden, W, b, c, b0, self.precision, log_scale)
-        mu, lam = model.origin(batches.mean, hidden.mean(model.hidden_bias()))
+        mu, lam = model.origin(mean, hidden.mean(model.hidden_bias()))
         model.b.copy_(visible.natural(mu))
         model.move_origin_(mu, lam, -1)
         return model
@@ -504,7 +550,7 @@ class BaseEBM(
         """Figures of merit on standardised rows (n, n_features), for `history_`."""
         v = model.inward(rows)
         pieces = v.split(max(1, CHUNK // model.row_size))
-        errors = torch.cat([_squared_errors(model, piece) for piece in pieces])
+        errors = torch.cat([squared_errors(model, piece) for piece in pieces])
         figures = {"reconstruction_error": errors.mean().item()}
         if model.visible.is_discrete:
             sites = _sites(model, v, 1)
@@ -513,10 +559,10 @@ class BaseEBM(
             figures["score"] = scores.mean().item()
         return figures
 
-    def _held_out_scores(self, model, v):
+    def _held_out_scores(self, model, v, beside):
         """What early stopping watches, for each of the rows v (n, n_features): (n,)."""
         if not model.visible.is_discrete:
-            return -_squared_errors(model, v)
+            return -squared_errors(model, v)
         n_flips = 1 + FLIPS // (len(v) * model.n_hidden)
         return model.pseudo_log_likelihood(v, _sites(model, v, n_flips))
 
@@ -656,10 +702,10 @@ class BaseEBM(
         if smallest < low or largest > high:
             warnings.warn(
                 f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "
-                f"values from {smallest:g} to {largest:g}. Scale it with MinMaxScaler, or use "
-                "GaussianRBM for real-valued data.",
+                f"values from {smallest:g} to {largest:g}. Scale it with MinMaxScaler, or "
+                f"{self._for_real_values} for real-valued data.",
                 UserWarning,
-                stacklevel=6,  # the line that calls fit
+                stacklevel=_level_of_caller(),
             )
 
     def __sklearn_is_fitted__(self):
@@ -686,8 +732,8 @@ class BaseEBM(
 class _EarlyStopping:
     """Scores of held-out rows after every epoch, and the model that had the best."""
 
-    def __init__(self, estimator, X, weight, seed, history, resume):
-        self.X, self.weight, self.seed = X, weight, seed
+    def __init__(self, estimator, X, beside, weight, seed, history, resume):
+        self.X, self.beside, self.weight, self.seed = X, beside, weight, seed
         self.tol, self.patience = estimator.tol, estimator.n_iter_no_change
         self.best_score, self.n_bad, self.is_best = -np.inf, 0, False
         for score in history.get("validation_score", ()):
@@ -702,8 +748,10 @@ class _EarlyStopping:
         with torch.inference_mode():
             for piece in chunks(self.X, model.row_size):
                 rows = to_device(self.X[piece], model.W.device, dtype)
-                v = estimator._inward(model, rows)
-                scores = _array(estimator._held_out_scores(model, v))
+                v, beside = estimator._inward(model, rows), None
+                if self.beside is not None:
+                    beside = to_device(self.beside[piece], model.W.device, dtype)
+                scores = _array(estimator._held_out_scores(model, v, beside))
                 total += scores.astype(np.float64) @ self.weight[piece]
         score = float(total / self.weight.sum())
         self._add(score)
@@ -731,13 +779,12 @@ class _EarlyStopping:
 
 def _of_this_epoch(attributes):
     """The fitted attributes that go back with the weights to the best epoch."""
-    arrays = ("components_", "intercept_visible_", "intercept_hidden_", "log_scales_")
-    return {k: v for k, v in attributes.items() if k in (*arrays, "training_state_")}
+    return {k: v for k, v in attributes.items() if k in (*PARAMETERS, "training_state_")}
 
 
-def _squared_errors(model, v):
-    """Mean squared error of each row's reconstruction: (n,)."""
-    features = model.hidden.features(model.hidden_field(v))
+def squared_errors(model, v, features=None):
+    """Mean squared error of each row's reconstruction, of its features: (n,)."""
+    features = model.hidden.features(model.hidden_field(v)) if features is None else features
     h = model.hidden.of_features(features)  # (n, n_hidden)
     return model.outward(v - model.visible.mean(model.visible_field(h))).square().mean(1)
 
@@ -763,6 +810,14 @@ def _append(history, row):
     n = len(history.get("epoch", ()))
     for name in dict.fromkeys([*history, *row]):
         history.setdefault(name, [np.nan] * n).append(row.get(name, np.nan))
+
+
+def _level_of_caller():
+    """The `stacklevel` of the line that called this package, through scikit-learn's wrappers."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in OUR_FRAMES:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 @contextmanager

@@ -45,12 +45,12 @@ class Checkpoint:
         self.path = path
         self.every = every
 
-    def resume(self, X, sample_weight=None):
+    def resume(self, X, y=None, sample_weight=None):
         """Load the estimator and make the epochs that are left.
 
         Parameters
         ----------
-        X, sample_weight
+        X, y, sample_weight
             What the fit was given.
 
         Returns
@@ -60,7 +60,7 @@ class Checkpoint:
             checkpoints.
         """
         estimator = joblib.load(self.path)
-        return estimator.set_callbacks(self)._finish(X, sample_weight)
+        return estimator.set_callbacks(self)._finish(X, y, sample_weight)
 
     # The protocol
 

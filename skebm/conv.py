@@ -159,6 +159,7 @@ class ConvRBM(ScaledRBM):
     stride: int = 1
 
     _epochs = (2000, 10, 100)
+    _for_real_values = 'set visible="gaussian"'
     _parameter_constraints = {
         **ScaledRBM._parameter_constraints,
         "n_iter": [Interval(Integral, 0, None, closed="left"), None],

@@ -233,7 +233,7 @@ class DropoutRBM(BernoulliRBM):
             )
         return gradient
 
-    def _in_training(self, model):
+    def _in_training(self, model, batches):
         if self.drop != "energy" and self.dropout == 0:
             return model
         if self.drop == "energy" and self.hidden != "bernoulli":

@@ -12,6 +12,7 @@ from hypothesis import settings
 from torch import Tensor
 
 from skebm.engine.gradients import Phases
+from skebm.engine.labels import Labelled
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.units import (
@@ -94,6 +95,13 @@ def _pooled(n):
     return Pooled((1, 2, n // 2) if n % 2 == 0 else (1, 1, n), 2)
 
 
+def _labelled(n, n_classes=3):
+    """Binary units that a label sees."""
+    rng = np.random.default_rng(n)
+    U, d = (torch.from_numpy(rng.normal(size=size)) for size in ((n, n_classes), n_classes))
+    return Labelled(Bernoulli(), U, d)
+
+
 # Units of finitely many states, n of them: (constructor, given n).
 FINITE_UNITS = {
     "bernoulli": lambda n: Bernoulli(),
@@ -112,6 +120,7 @@ MODELS = {
     "categorical-bernoulli": (lambda n: Categorical(groups(n)), lambda n: Bernoulli()),
     "bernoulli-categorical": (lambda n: Bernoulli(), lambda n: Categorical(groups(n))),
     "bernoulli-pooled": (lambda n: Bernoulli(), _pooled),
+    "bernoulli-labelled": (lambda n: Bernoulli(), _labelled),
     "bernoulli-gaussian": (lambda n: Bernoulli(), lambda n: Gaussian()),
     "bernoulli-rectified": (lambda n: Bernoulli(), lambda n: Rectified()),
     "spin-stepped": (lambda n: Spin(), lambda n: SteppedSigmoid(2.0)),
@@ -190,10 +199,10 @@ def transition_matrix(model, beta):
     v, h = visible_states(model), hidden_states(model)
     field_h = model.hidden_field(v, beta)
     field_v = model.visible_field(h, beta)
-    to_hidden = h @ field_h.T - model.hidden.cumulant(
-        field_h
-    )  # (n_hidden_states, n_visible_states)
+    to_hidden = h @ field_h.T - model.hidden.cumulant(field_h)  # (n_hidden_, n_visible_states)
     to_visible = v @ field_v.T - model.visible.cumulant(field_v)  # the other way round
+    to_hidden += model.hidden.log_base(h)[:, None]
+    to_visible += model.visible.log_base(v)[:, None]
     return (to_visible.exp() @ to_hidden.exp()).T
 
 

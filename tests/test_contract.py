@@ -32,8 +32,26 @@ from skebm import (
 )
 from skebm.base import BaseEBM
 
+
+def labels_of(X):
+    """A label for each row, by its first feature."""
+    X = X.float().numpy() if isinstance(X, torch.Tensor) else X
+    X = X.toarray() if sparse.issparse(X) else np.asarray(X)
+    return np.array([bool(row.size and row.flat[0] == 1) for row in X])
+
+
+class RBMClassifier(skebm.RBMClassifier):
+    """Finds the labels itself, so that it is fitted as the others are."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        return super().fit(X, labels_of(X), sample_weight)
+
+    def partial_fit(self, X, y=None, sample_weight=None):
+        return super().partial_fit(X, labels_of(X), [False, True], sample_weight)
+
+
 ESTIMATORS = [
-    estimator
+    RBMClassifier if estimator is skebm.RBMClassifier else estimator
     for estimator in (getattr(skebm, name) for name in skebm.__all__)
     if isinstance(estimator, type) and issubclass(estimator, BaseEBM)
 ]
@@ -57,6 +75,10 @@ VARIANTS = [
     ConvRBM(visible="continuous", channels_last=False, centered=False, n_iter=3),
     CategoricalRBM(handle_unknown="ignore"),
     CategoricalRBM(gradient="cd", n_iter=3, hidden="spin", handle_unknown="ignore"),
+    skebm.RBMClassifier(),
+    skebm.RBMClassifier(objective="discriminative", hidden="spin"),
+    skebm.RBMClassifier(objective="generative", visible="gaussian", gradient="cd", momentum=0.0),
+    skebm.RBMClassifier(n_components=20, visible="gaussian", hidden="relu", alpha=0.0),
     TabularRBM(n_iter=20),
     TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
     GaussianRBM(),
@@ -94,7 +116,7 @@ def assert_same_fit(first, second):
 
 
 def test_all_estimators_are_covered():
-    assert {type(variant) for variant in VARIANTS} == set(ESTIMATORS)
+    assert {type(v).__name__ for v in VARIANTS} == {e.__name__ for e in ESTIMATORS}
 
 
 @every_variant

@@ -19,6 +19,7 @@ ENGINE = [
     "sampling",
     "partition",
     "gradients",
+    "labels",
     "training",
 ]
 ORDER = {
@@ -28,17 +29,18 @@ ORDER = {
     "skebm.engine.batches": 1,
     "skebm._sklearn": 0,
     "skebm._shared": 0,
-    "skebm.evaluation": 10,
-    "skebm.diagnostics": 10,
-    "skebm.base": 11,
-    "skebm.chains": 12,
-    "skebm.rbm": 13,
-    "skebm.conv": 14,
-    "skebm.tabular": 14,
-    "skebm.imputer": 14,
-    "skebm.displays": 14,
-    "skebm.callbacks": 14,
-    "skebm": 20,
+    "skebm.evaluation": 20,
+    "skebm.diagnostics": 20,
+    "skebm.base": 21,
+    "skebm.chains": 22,
+    "skebm.rbm": 23,
+    "skebm.conv": 24,
+    "skebm.tabular": 24,
+    "skebm.classifier": 24,
+    "skebm.imputer": 24,
+    "skebm.displays": 24,
+    "skebm.callbacks": 24,
+    "skebm": 30,
 }
 
 

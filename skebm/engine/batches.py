@@ -72,13 +72,15 @@ class Batches:
         float32 or float64.
     encode : callable
         What rows of the model are made of rows of X by: an affine map of tensors.
+    beside : ndarray or csr_array of shape (n_samples, n_beside) or None
+        Further columns, which stand behind those of X in every row as they are.
 
     Attributes
     ----------
-    mean : Tensor of shape (n_features,)
+    mean : Tensor of shape (n_features + n_beside,)
         Weighted mean of the rows.
-    probe : Tensor of shape (PROBE, n_features)
-        A random choice of visits, the same in every epoch.
+    probe : Tensor of shape (at most PROBE, n_features + n_beside)
+        All visits, or a random choice of them, the same in every epoch.
     """
 
     def __init__(
@@ -91,11 +93,16 @@ class Batches:
         device,
         dtype,
         encode: Callable[[Tensor], Tensor] = lambda rows: rows,
+        beside=None,
     ):
         self.X, self.batch_size, self.shuffle = X, batch_size, shuffle
+        self.beside = beside
         self.device, self.dtype, self.encode = device, dtype, encode
         visits, weight = visits_of(sample_weight, X.shape[0])
         mean, key = summarise(X, visits, weight)
+        if beside is not None:
+            mean_beside, key_beside = summarise(beside, visits, weight)
+            key += np.pi * key_beside  # else a column of X could make up for one of these
         if shuffle:
             order = np.argsort(key[visits], kind="stable")
             visits, weight = visits[order], weight[order]
@@ -105,12 +112,17 @@ class Batches:
         self.visits = torch.as_tensor(visits, device=device)  # (n,)
         self.weight = torch.as_tensor(weight / min(batch_size, self.n), device=device).to(kind)
         self.mean = encode(torch.as_tensor(mean, device=device)).to(kind)
-        self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
+        if beside is not None:
+            self.mean = torch.cat([self.mean, torch.as_tensor(mean_beside).to(self.mean)])
+        self.probed = visits
+        if self.n > PROBE:
+            self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
         self.look()
 
     def look(self) -> None:
         """Take the rows as they are now."""
-        self.probe = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
+        probe = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
+        self.probe = self._join(probe, self.probed)
         self.resident = resident(self.X, self.device)
 
     def __len__(self) -> int:
@@ -130,8 +142,17 @@ class Batches:
         n_block = size * max(1, BLOCK // (size * self.X.shape[1]))
         pieces = index.split(n_block)
         blocks = self._gather(pieces) if self.resident is not None else self._stream(pieces)
-        encoded = map(self.encode, blocks)
-        yield from zip((rows for block in encoded for rows in block.split(size)), weights)
+        joined = map(self._join, map(self.encode, blocks), pieces)
+        yield from zip((rows for block in joined for rows in block.split(size)), weights)
+
+    def _join(self, rows: Tensor, index) -> Tensor:
+        """Encoded rows of X and what stands beside them."""
+        if self.beside is None:
+            return rows
+        beside = to_device(
+            self.beside[torch.as_tensor(index).cpu().numpy()], self.device, self.dtype
+        )
+        return torch.cat([rows.to(beside), beside], 1)
 
     def _gather(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
         """Rows that are on the device, through one buffer."""

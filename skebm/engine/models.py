@@ -303,10 +303,13 @@ class RBM(EnergyModel):
 
         Where cumulants grow as s f²/2, exp(−E) falls in all directions if √(s_v s_h) ‖W‖₂ < 1.
         """
+        self.bound_norm_(self.W, self.coupling)
+
+    def bound_norm_(self, W: Tensor, coupling: Coupling) -> None:
         growth = self.visible.growth() * self.hidden.growth()
         if growth:
-            norm = self.coupling.norm() * growth**0.5
-            self.W.mul_((LARGEST_NORM / norm).clamp(max=1))
+            norm = coupling.norm() * growth**0.5
+            W.mul_((LARGEST_NORM / norm).clamp(max=1))
 
     def confine_(self) -> None:
         if self.log_scale is not None:

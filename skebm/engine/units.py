@@ -75,6 +75,11 @@ class Units(ABC):
     def cumulant(self, field: Tensor) -> Tensor:
         """log Σ_x exp(x·field + log_base(x)), summed over the last axis."""
 
+    def mean_and_cumulant(self, field: Tensor) -> tuple[Tensor, Tensor]:
+        """Both; `field` is overwritten by the mean."""
+        cumulant = self.cumulant(field)
+        return self.mean(field, field), cumulant
+
     def log_base(self, x: Tensor) -> Tensor:
         """Logarithm of the base measure, summed over the last axis."""
         return x.new_zeros(x.shape[:-1])
@@ -168,6 +173,18 @@ class Bernoulli(Binary):
 
     def cumulant(self, field: Tensor) -> Tensor:
         return softplus(field).sum(-1)
+
+    def mean_and_cumulant(self, field: Tensor) -> tuple[Tensor, Tensor]:
+        # With t = e^(−f): σ(f) = 1/(1 + t), and softplus(f) = f + log(1 + t), where one logarithm
+        # does for four units. Below −20 (−40 in double precision) both are as good as zero.
+        largest = 20.0 if field.dtype == torch.float32 else 40.0
+        t = field.neg_().clamp_(max=largest)
+        linear = t.sum(-1)
+        t.exp_().add_(1)
+        n = t.shape[-1] // 4
+        first, second, third, fourth, rest = t.split([n, n, n, n, t.shape[-1] - 4 * n], -1)
+        logs = (first * second).mul_(third).mul_(fourth).log_().sum(-1) + rest.log().sum(-1)
+        return t.reciprocal_(), logs.sub_(linear)
 
     def natural(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
@@ -607,6 +624,11 @@ class Shifted(Units):
 
     def cumulant(self, field: Tensor) -> Tensor:
         return self.units.cumulant(field) - (field * self.offset).sum(-1)
+
+    def mean_and_cumulant(self, field: Tensor) -> tuple[Tensor, Tensor]:
+        shift = field @ self.offset.expand(field.shape[-1])
+        mean, cumulant = self.units.mean_and_cumulant(field)
+        return mean.sub_(self.offset), cumulant.sub_(shift)
 
     def log_base(self, x: Tensor) -> Tensor:
         return self.units.log_base(x + self.offset)

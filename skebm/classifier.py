@@ -1,0 +1,523 @@
+"""RBMClassifier: a restricted Boltzmann machine of rows and their labels, with exact p(y | x)."""
+
+import copy
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.base import ClassifierMixin
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from skebm._shared import estimator
+from skebm._sklearn import Interval, StrOptions, check_y, fit_context, safe_indexing
+from skebm.base import squared_errors
+from skebm.engine.batches import CHUNK
+from skebm.engine.labels import Conditional, JointRBM, LabelledRBM
+from skebm.engine.units import Gaussian
+from skebm.rbm import HIDDEN, VISIBLE, ScaledRBM, moments
+
+
+@estimator
+class RBMClassifier(ClassifierMixin, ScaledRBM):
+    """Classifier: a restricted Boltzmann machine of rows and their labels.
+
+    A label y is one visible unit for each class, of which exactly one is 1. With x = c + W v
+    and the weights U_y of label y ::
+
+        E(v, y, h) = −v·b − d_y − h·c − h·W v − h·U_y
+        p(y | v)   = softmax_y [d_y + Σ_j softplus(x_j + U_jy)]       exact, for all classes at once
+        P(h_j = 1 | v) = Σ_y p(y | v) σ(x_j + U_jy)                  the features, without the label
+        F(v)       = −v·b − log Σ_y exp(d_y + Σ_j softplus(x_j + U_jy))
+
+    What is minimised, over rows and their labels [1]_ ::
+
+        objective="discriminative"  −log p(y | v)
+        objective="generative"      −log p(v, y)
+        objective="hybrid"          −log p(y | v) − alpha log p(v, y)
+
+    The gradient of log p(y | v) is in closed form; that of log p(v, y) is estimated by the chains
+    of `gradient`, in which labels are sampled as features are. Rows labelled −1 are rows without
+    a label, as elsewhere in scikit-learn: they give the generative term alone, −log p(v). (Where
+    there is only one other label, or −1 is among the `classes` of `partial_fit`, it is a class.)
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Number of hidden units.
+    learning_rate : float, default=%(learning_rate)s
+        Step along the mean gradient of a batch.
+    batch_size : int, default=%(batch_size)s
+        Rows in a batch.
+    n_iter : int or None, default=None
+        Number of epochs. None makes as many as 1000 updates take, at least 15 and at most 50.
+    %(training)s
+    objective : {"hybrid", "discriminative", "generative"}, default="hybrid"
+        What is minimised, see above.
+    alpha : float, default=0.01
+        Weight of the generative term of "hybrid"; with 0 it is "discriminative", bit for bit.
+    unlabeled_weight : float, default=1.0
+        Weight of a row labelled −1, beside one of rows with a label. Where the objective has no
+        generative term such rows are left out.
+    visible : {"bernoulli", "mean", "continuous", "spin", "gaussian"}, default="bernoulli"
+        What a feature is: as in :class:`BernoulliRBM`, or "gaussian", a real number whose
+        variance given the hidden units is that of the feature in the training data.
+    hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
+        What a hidden unit is, as in :class:`BernoulliRBM`; softplus and σ above are then its
+        cumulant and its mean.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, by which `sample_weight` is multiplied; "balanced" is
+        n_samples / (n_classes · n_samples_of_class).
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    components_ : ndarray of shape (n_components, n_features)
+        Weights W.
+    label_components_ : ndarray of shape (n_components, n_classes)
+        Weights U of the labels.
+    intercept_visible_ : ndarray of shape (n_features,)
+        Visible biases b.
+    intercept_label_ : ndarray of shape (n_classes,)
+        Biases d of the labels.
+    location_ : ndarray of shape (n_features,)
+        With "gaussian" the means of the training rows, else zeros.
+    scale_ : ndarray of shape (n_features,)
+        With "gaussian" their standard deviations, else ones.
+    %(fitted)s
+
+    Notes
+    -----
+    Penalties on weights and `max_norm` act on W and U together. `history_` has "log_loss" (mean
+    −log p(y | v), in nats) and "accuracy", both of 1000 training rows, instead of "score". Early
+    stopping watches the accuracy on held-out rows, and holds back as many of each class.
+
+    See Also
+    --------
+    BernoulliRBM : Features for another classifier.
+
+    References
+    ----------
+    .. [1] H. Larochelle, Y. Bengio (2008). Classification using discriminative restricted
+       Boltzmann machines. ICML.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import RBMClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = RBMClassifier(random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> clf.score(X[1000:] / 16, y[1000:]) > 0.93
+    True
+
+    What the machine takes for a three:
+
+    >>> threes = clf.sample(5, n_steps=100, y=3, random_state=0)
+    >>> threes.shape
+    (5, 64)
+
+    Labels of fifty rows, and 950 rows without any:
+
+    >>> few = np.where(np.arange(1000) < 50, y[:1000], -1)
+    >>> clf = RBMClassifier(alpha=0.1, unlabeled_weight=0.1, random_state=0)
+    >>> clf.fit(X[:1000] / 16, few).score(X[1000:] / 16, y[1000:]) > 0.8
+    True
+    """
+
+    learning_rate: float = 2.0
+    batch_size: int = 20
+    n_iter: int | None = None
+    learning_rate_schedule: str = "linear"
+    momentum: float = 0.5
+    max_grad_norm: float | None = 1.0
+    objective: str = "hybrid"
+    alpha: float = 0.01
+    unlabeled_weight: float = 1.0
+    visible: str = "bernoulli"
+    hidden: str = "bernoulli"
+    class_weight: dict | str | None = None
+    _parameter_constraints = {
+        **ScaledRBM._parameter_constraints,
+        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
+        "objective": [StrOptions({"hybrid", "discriminative", "generative"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "unlabeled_weight": [Interval(Real, 0, None, closed="left")],
+        "visible": [StrOptions({*VISIBLE, "gaussian"})],
+        "hidden": [StrOptions(set(HIDDEN))],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+    _for_real_values = 'set visible="gaussian"'
+    _epochs = (1000, 15, 50)
+
+    # The model
+
+    def _units(self):
+        gaussian = self.visible == "gaussian"
+        visible = Gaussian(self.temperature) if gaussian else VISIBLE[self.visible]()
+        return visible, HIDDEN[self.hidden](self.temperature)
+
+    def _compose(self, visible, hidden, W, b, c, b0, precision, log_scale):
+        U, d = (
+            torch.tensor(array).to(W) / self.temperature
+            for array in (self.label_components_, self.intercept_label_)
+        )
+        return LabelledRBM(visible, hidden, W, b, c, U, d, b0, precision)
+
+    def _prepare(self, X, sample_weight):
+        if self.visible == "gaussian":
+            location, scale = moments(X, sample_weight)
+        else:
+            location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        return {"location_": location, "scale_": scale}
+
+    def _initial_spread(self, n_visible):
+        return super()._initial_spread(n_visible) if self.visible == "gaussian" else 0.1
+
+    # Training
+
+    @property
+    def _shares(self):
+        """What log p(v, y) and log p(y | v) weigh in the objective."""
+        generative = {"generative": 1.0, "discriminative": 0.0, "hybrid": self.alpha}
+        return generative[self.objective], float(self.objective != "generative")
+
+    def _in_training(self, model, batches):
+        known = batches.beside.sum(1)[batches.visits.cpu().numpy()]
+        generative, discriminative = self._shares
+        return JointRBM(model, generative, discriminative, partly=not known.all())
+
+    def _gradient(self):
+        gradient = super()._gradient()
+        return gradient if self._shares[0] else Conditional()
+
+    def _training_settings(self):
+        return repr((super()._training_settings(), self._shares[0] > 0))
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model to rows and their labels.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data. Small types (uint8, bool) are converted batch by batch.
+        y : array-like of shape (n_samples,)
+            Labels of any type; −1 stands for a label that is not known.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the
+            rows repeated that often. Other weights are relative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            Where an argument or the data are invalid, and where the parameters are no longer
+            finite at the end of an epoch. The estimator is then as it was before the call.
+        """
+        return super().fit(X, y, sample_weight)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one epoch on the rows of X, going on from where training stopped.
+
+        No rows are held back, whatever `early_stopping` says.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data: any number of rows, taken in batches of `batch_size`.
+        y : array-like of shape (n_samples,)
+            Labels, of those in `classes`, or −1.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there are; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        resume = self.__sklearn_is_fitted__()
+        if not resume and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" is not known to partial_fit, which sees a part of the '
+                "rows; pass the weights as a dict."
+            )
+        return self._train(
+            X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False, classes=classes
+        )
+
+    def _validate_targets(self, y, X, sample_weight, *, classes, reset):
+        name = type(self).__name__
+        if y is None:
+            raise ValueError(
+                f"{name} requires y to be passed, but the target y is None; −1 stands for a "
+                "label that is not known."
+            )
+        y = check_y(y, multi_output=False, estimator=self)
+        check_consistent_length(X, y)
+        known = ~_is_minus_one(y)
+        check_classification_targets(y[known])
+        if classes is None and reset:
+            classes = np.unique(y[known])
+            if len(classes) == 1:  # −1 is the other class of two
+                classes, known = np.unique(y), np.ones_like(known)
+            if not len(classes):
+                raise ValueError(f"y has no label at all; {name} needs some to learn from.")
+        elif classes is not None:
+            classes = np.unique(classes)
+            if not reset and not np.array_equal(classes, self.classes_):
+                raise ValueError(f"classes={classes} differ from those before, {self.classes_}.")
+        if reset:
+            self.classes_: np.ndarray = classes
+        if _is_minus_one(self.classes_).any():
+            known = np.ones_like(known)
+        self._check_labels(y[known])
+        code = np.searchsorted(self.classes_, y[known])
+        n, n_classes = len(y), len(self.classes_)
+        one_hot = sparse.csr_array(
+            (np.ones(len(code)), (np.flatnonzero(known), code)), shape=(n, n_classes)
+        )
+        weight = self._weights(y, known, sample_weight)
+        if reset:
+            share = one_hot.T @ (np.ones(n) if weight is None else weight)
+            self.label_components_ = np.zeros((self.n_components, n_classes))
+            self.intercept_label_ = np.log(np.maximum(share / share.sum(), 1e-3))
+        return one_hot, weight
+
+    def _weights(self, y, known, sample_weight):
+        """The weights of the rows, by their labels too."""
+        of_unknown = self.unlabeled_weight if self._shares[0] else 0.0
+        if self.class_weight is None and (known.all() or of_unknown == 1):
+            return sample_weight
+        weight = np.ones(len(y)) if sample_weight is None else sample_weight.copy()
+        of_classes = compute_class_weight(
+            self.class_weight, classes=np.unique(y[known]), y=y[known], sample_weight=weight[known]
+        )
+        weight[known] *= of_classes[np.unique(y[known], return_inverse=True)[1]]
+        weight[~known] *= of_unknown
+        return weight
+
+    def _strata(self, beside):
+        return beside @ np.arange(1, beside.shape[1] + 1)
+
+    def _hold_back(self, X, beside, sample_weight, history, rng, resume):
+        stopping, weight = super()._hold_back(X, beside, sample_weight, history, rng, resume)
+        stopping.weight *= stopping.beside.sum(1)
+        if not stopping.weight.any():
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} holds back no row that has a "
+                "label; raise it, or set early_stopping=False."
+            )
+        return stopping, weight
+
+    def _held_out_scores(self, model, v, beside):
+        return (model.posterior(v)[0].argmax(1) == beside.argmax(1)).double()
+
+    def _measure(self, model, rows):
+        v, labels = rows.split([self.n_features_in_, len(self.classes_)], 1)
+        pieces = v.split(max(1, CHUNK // model.row_size))
+        log_p, features = map(torch.cat, zip(*map(model.posterior, pieces)))
+        errors = squared_errors(model, v, features)
+        known = labels.sum(1)
+        right = (log_p.argmax(1) == labels.argmax(1)) * known
+        return {
+            "reconstruction_error": errors.mean().item(),
+            "log_loss": (-(log_p * labels).sum() / known.sum()).item(),
+            "accuracy": (right.sum() / known.sum()).item(),
+        }
+
+    def _report(self, row):
+        if self.verbose:
+            print(
+                f"[{type(self).__name__}] Iteration {row['epoch']}, log loss = "
+                f"{row['log_loss']:.4f}, time = {row['seconds']:.2f}s",
+                flush=True,
+            )
+
+    # Classes
+
+    def predict_log_proba(self, X):
+        """log p(y | v) of every class, exactly.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            In nats, in the order of `classes_`.
+        """
+        return self._apply(lambda model, v: model.posterior(v)[0], X)
+
+    def predict_proba(self, X):
+        """p(y | v) of every class, exactly.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def decision_function(self, X):
+        """Scores of the classes: log p(y | v), or with two classes their log odds.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes), or (n_samples,) with two classes
+            Of two classes log p(classes_[1] | v) − log p(classes_[0] | v).
+        """
+        log_p = self.predict_log_proba(X)
+        return log_p[:, 1] - log_p[:, 0] if log_p.shape[1] == 2 else log_p
+
+    def predict(self, X):
+        """The likeliest class of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels of `classes_`.
+        """
+        log_p = self.predict_log_proba(X)
+        return self.classes_[log_p.argmax(1)]
+
+    # Rows of a class
+
+    def sample(
+        self,
+        n_samples=1,
+        n_steps=1000,
+        *,
+        y=None,
+        method="gibbs",
+        init=None,
+        temperature=None,
+        random_state=None,
+    ):
+        """Draw rows from the model, or from p(v | y).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows: the ends of as many independent chains.
+        n_steps : int, default=1000
+            Sweeps in each chain.
+        y : label, or array-like of shape (n_samples,), default=None
+            The class, or the class of each row. None draws rows of all classes.
+        method, init, temperature, random_state
+            As in :meth:`BernoulliRBM.sample`.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Approximate samples: exact as `n_steps` grows.
+        """
+        settings = {"method": method, "temperature": temperature}
+        if y is None:
+            return super().sample(
+                n_samples, n_steps, init=init, random_state=random_state, **settings
+            )
+        check_is_fitted(self)
+        labels = np.asarray(y)
+        labels = np.full(n_samples, labels) if labels.ndim == 0 else labels
+        if labels.shape != (n_samples,):
+            raise ValueError(
+                f"y has the shape {labels.shape}; it must be a label, or one for each of the "
+                f"{n_samples} rows."
+            )
+        rng = self.random_state_ if random_state is None else check_random_state(random_state)
+        rows = np.empty((n_samples, self.n_features_in_), dtype=self.components_.dtype)
+        for label, index in self._by_class(labels):
+            start = None if init is None else safe_indexing(init, index)
+            given = self._given(label)
+            rows[index] = given.sample(
+                len(index), n_steps, init=start, random_state=rng, **settings
+            )
+        return rows
+
+    def score_samples(self, X, y=None):
+        """How likely each row is, without or with its label, in nats.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            The labels, of those in `classes_`.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            Of real-valued features the log-likelihood (a density) log p(v), or log p(v, y), with
+            log Z as in :meth:`GaussianRBM.score_samples`. Of binary ones the pseudo-log-likelihood,
+            exactly: Σ_i log p(v_i | the other features), or log p(y | v) + Σ_i log p(v_i | the
+            other features and y). Without labels this takes n_classes times as long.
+        """
+        if y is None:
+            return super().score_samples(X)
+        log_p = self.predict_log_proba(X)
+        labels = np.asarray(y)
+        check_consistent_length(X, labels)
+        if not self._units()[0].is_discrete:
+            scores = super().score_samples(X)
+        else:
+            scores = np.empty_like(log_p[:, 0])
+            for label, index in self._by_class(labels):
+                scores[index] = self._given(label).score_samples(safe_indexing(X, index))
+        for label, index in self._by_class(labels):
+            scores[index] += log_p[index, np.flatnonzero(self.classes_ == label)[0]]
+        return scores
+
+    def _by_class(self, labels):
+        """The labels that there are, and where."""
+        self._check_labels(labels)
+        return [(label, np.flatnonzero(labels == label)) for label in np.unique(labels)]
+
+    def _check_labels(self, labels):
+        unknown = np.setdiff1d(labels, self.classes_)
+        if len(unknown):
+            raise ValueError(f"y has the labels {unknown}, which are not in {self.classes_}.")
+
+    def _given(self, label):
+        """The model of the rows of one class: its hidden biases are c + U_y."""
+        k = np.flatnonzero(self.classes_ == label)
+        given = copy.copy(self)
+        given.classes_ = self.classes_[k]
+        given.intercept_hidden_ = self.intercept_hidden_ + self.label_components_[:, k[0]]
+        given.label_components_ = np.zeros_like(self.label_components_[:, k])
+        given.intercept_label_ = np.zeros_like(self.intercept_label_[k])
+        given.__dict__.pop("_log_z", None)
+        return given
+
+
+def _is_minus_one(y):
+    """Where a label is −1, which stands for none unless it is a class."""
+    if y.dtype.kind in "iuf":
+        return y == -1
+    if y.dtype.kind != "O":
+        return np.zeros(len(y), dtype=bool)
+    return np.array([isinstance(label, Real) and label == -1 for label in y], dtype=bool)
