@@ -34,7 +34,7 @@ DISCRIMINATIVE = RBMClassifier(
     learning_rate=20.0,
     momentum=0.0,
     max_grad_norm=2.0,
-    max_norm=2.0,
+    max_norm=3.0,
     weight_decay=1e-5,
     precision="medium",
 )
@@ -47,7 +47,7 @@ HYBRID = RBMClassifier(
     learning_rate=8.0,
     momentum=0.0,
     max_grad_norm=2.0,
-    max_norm=3.0,
+    max_norm=4.0,
     weight_decay=1e-5,
     precision="medium",
 )
@@ -58,9 +58,9 @@ OBJECTIVES = {
 }
 FEW = {
     n: clone(HYBRID).set_params(
-        n_components=500, n_iter=10, alpha=0.1, unlabeled_weight=weight, learning_rate=2.0
+        n_components=500, n_iter=15, alpha=alpha, unlabeled_weight=weight, learning_rate=rate
     )
-    for n, weight in ((100, 0.01), (1000, 0.1))
+    for n, alpha, weight, rate in ((100, 0.3, 0.03, 2.0), (1000, 0.02, 0.1, 8.0))
 }
 
 
@@ -119,7 +119,7 @@ def few_labels(data, options):
             **{f"{name}, labelled rows": one for name, one in teachers.items()},
             **{
                 f"self-training {name}, all rows": SelfTrainingClassifier(
-                    one, threshold=0.95, max_iter=5
+                    one, threshold=0.95, max_iter=3
                 )
                 for name, one in teachers.items()
             },
@@ -150,8 +150,8 @@ def learnergy(data, options):
     X, y, X_test, y_test = data
     rows = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y).long())
     tests = torch.utils.data.TensorDataset(torch.from_numpy(X_test), torch.from_numpy(y_test))
-    n_epochs = 5
-    print("| 500 hidden, 5 epochs | error, % | s a fit | time over learnergy's |")
+    n_epochs = 2
+    print("| 500 hidden, 2 epochs | error, % | s a fit | time over learnergy's |")
     print("|---|---|---|---|")
     for name, Peer in (("discriminative", DiscriminativeRBM), ("hybrid", HybridDiscriminativeRBM)):
         ours = clone(DISCRIMINATIVE if name == "discriminative" else HYBRID)
@@ -192,7 +192,7 @@ def main():
     torch.set_num_threads(2)
     X_train, y_train, X_test, y_test = mnist()
     X_train, X_test = (X_train / 255).astype(np.float32), (X_test / 255).astype(np.float32)
-    data = X_train, y_train, X_test, y_test
+    data = X_train, y_train.astype(int), X_test, y_test.astype(int)
     if "digits" in options.only:
         digits()
     if "objectives" in options.only:

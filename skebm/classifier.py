@@ -292,6 +292,8 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
         weight = self._weights(y, known, sample_weight)
         if reset:
             share = one_hot.T @ (np.ones(n) if weight is None else weight)
+            if not share.any():
+                raise ValueError("sample_weight leaves no row that has a label.")
             self.label_components_ = np.zeros((self.n_components, n_classes))
             self.intercept_label_ = np.log(np.maximum(share / share.sum(), 1e-3))
         return one_hot, weight

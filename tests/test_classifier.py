@@ -106,6 +106,21 @@ def test_scores_of_rows_are_sums_of_enumerated_conditionals(given_y):
     assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_the_likelihood_goes_by_the_parameters_as_they_are():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 3)), rng.integers(2, size=50)
+    clf = small(visible="gaussian").fit(X, y)
+    before = clf.score_samples(X)
+    given = clf.score_samples(X, y)
+    clf.partial_fit(X, y)
+    assert np.abs(clf.score_samples(X) - before).max() > 1e-3
+    assert_allclose(given, before + clf_log_p(small(visible="gaussian").fit(X, y), X, y))
+
+
+def clf_log_p(clf, X, y):
+    return clf.predict_log_proba(X)[np.arange(len(y)), y]
+
+
 def test_likelihoods_of_real_valued_rows_and_labels_sum_to_those_of_rows():
     rng = np.random.default_rng(0)
     y = rng.integers(3, size=100)
@@ -196,6 +211,21 @@ def test_rows_without_labels_help():
 
 
 # Special cases, bit for bit
+
+
+def test_a_fit_does_not_depend_on_the_order_of_rows_that_differ_in_their_label():
+    rng = np.random.default_rng(0)
+    X, y = (rng.uniform(size=(90, 2)) < 0.5).astype(np.float64), rng.integers(3, size=90)
+    order = rng.permutation(90)
+    assert_same_fit(small().fit(X, y), small().fit(X[order], y[order]))
+
+
+def test_training_that_goes_on_under_another_objective_starts_new_chains():
+    X, y = templates()
+    clf = small(warm_start=True, gradient="pcd").fit(X, y)
+    clf.set_params(objective="discriminative").fit(X, y)
+    assert "chains" not in clf.training_state_
+    assert clf.set_params(objective="hybrid").fit(X, y).h_samples_.shape == (20, 5)
 
 
 def test_a_hybrid_of_alpha_zero_is_discriminative_bit_for_bit():

@@ -78,7 +78,6 @@ VARIANTS = [
     skebm.RBMClassifier(),
     skebm.RBMClassifier(objective="discriminative", hidden="spin"),
     skebm.RBMClassifier(objective="generative", visible="gaussian", gradient="cd", momentum=0.0),
-    skebm.RBMClassifier(n_components=20, visible="gaussian", hidden="relu", alpha=0.0),
     TabularRBM(n_iter=20),
     TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
     GaussianRBM(),

@@ -461,9 +461,9 @@ def test_cd_is_unbiased_where_the_data_are_those_of_the_model(n_steps):
     # The exact gradient is then zero.
     model = make_model(n_visible=3, n_hidden=2, scale=1.0)
     v, weight = states(3), probabilities(model)
-    draws = []
-    for seed in range(3000):
-        update(model, CD(n_steps), v, weight, noise=Noise(seed))
+    draws, noise = [], Noise(0)
+    for _ in range(3000):
+        update(model, CD(n_steps), v, weight, noise=noise)
         draws.append(flat_grad(model))
     mean, error = torch.stack(draws).mean(0), torch.stack(draws).std(0) / math.sqrt(3000)
     assert (mean.abs() < 4.5 * error).all()
@@ -565,9 +565,9 @@ def test_the_ladder_adapts_until_neighbours_exchange_equally_often():
     model = make_model(n_visible=12, n_hidden=8, scale=1.2)
     gradient = ParallelTempering(6, n_chains=100)
     state = gradient.start(model, 1, Noise(0))
-    rates = []
-    for step in range(3000):
-        update(model, gradient, some_rows(model, 1), torch.ones(1).double(), state, Noise(step))
+    v, rates, noise = some_rows(model, 1), [], Noise(0)
+    for _ in range(3000):
+        update(model, gradient, v, torch.ones(1).double(), state, noise)
         rates.append(state["swap_rate"].clone())
     beta = state["beta"]
     assert beta[0] == 1
@@ -597,8 +597,9 @@ def test_tempered_chains_cross_where_plain_ones_are_stuck():
     for gradient in (PCD(1, 50), ParallelTempering(8, 1, 50)):
         state = gradient.start(model, 1, Noise(0))
         state["chains"].fill_(1.0)
-        for step in range(400):
-            update(model, gradient, some_rows(model, 1), torch.ones(1).double(), state, Noise(step))
+        v, noise = some_rows(model, 1), Noise(0)
+        for _ in range(400):
+            update(model, gradient, v, torch.ones(1).double(), state, noise)
         shares.append(state["chains"][:50].mean().item())
     assert shares[0] > 0.9
     assert 0.25 < shares[1] < 0.75

@@ -79,8 +79,8 @@ class Batches:
     ----------
     mean : Tensor of shape (n_features + n_beside,)
         Weighted mean of the rows.
-    probe : Tensor of shape (at most PROBE, n_features + n_beside)
-        All visits, or a random choice of them, the same in every epoch.
+    probe : Tensor of shape (PROBE, n_features + n_beside)
+        A random choice of visits, the same in every epoch.
     """
 
     def __init__(
@@ -114,9 +114,7 @@ class Batches:
         self.mean = encode(torch.as_tensor(mean, device=device)).to(kind)
         if beside is not None:
             self.mean = torch.cat([self.mean, torch.as_tensor(mean_beside).to(self.mean)])
-        self.probed = visits
-        if self.n > PROBE:
-            self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
+        self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
         self.look()
 
     def look(self) -> None:
