@@ -54,7 +54,9 @@ HYBRID = RBMClassifier(
 OBJECTIVES = {
     "discriminative": DISCRIMINATIVE,
     "hybrid": HYBRID,
-    "sparse hybrid": clone(HYBRID).set_params(sparsity_target=0.05, sparsity_cost=0.001),
+    "sparse hybrid": clone(HYBRID).set_params(
+        n_iter=100, sparsity_target=0.05, sparsity_cost=0.001
+    ),
 }
 FEW = {
     n: clone(HYBRID).set_params(

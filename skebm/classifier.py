@@ -93,8 +93,9 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
     Notes
     -----
     Penalties on weights and `max_norm` act on W and U together. `history_` has "log_loss" (mean
-    −log p(y | v), in nats) and "accuracy", both of 1000 training rows, instead of "score". Early
-    stopping watches the accuracy on held-out rows, and holds back as many of each class.
+    −log p(y | v), in nats) and "accuracy" instead of "score": both of those of 1000 training rows
+    that have a label. Early stopping watches the accuracy on held-out rows, among which
+    classes are as frequent as among all.
 
     See Also
     --------
@@ -141,6 +142,7 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
     visible: str = "bernoulli"
     hidden: str = "bernoulli"
     class_weight: dict | str | None = None
+
     _parameter_constraints = {
         **ScaledRBM._parameter_constraints,
         "n_iter": [Interval(Integral, 0, None, closed="left"), None],
@@ -259,30 +261,14 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
         )
 
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
-        name = type(self).__name__
         if y is None:
             raise ValueError(
-                f"{name} requires y to be passed, but the target y is None; −1 stands for a "
-                "label that is not known."
+                f"{type(self).__name__} requires y to be passed, but the target y is None; −1 "
+                "stands for a label that is not known."
             )
         y = check_y(y, multi_output=False, estimator=self)
         check_consistent_length(X, y)
-        known = ~_is_minus_one(y)
-        check_classification_targets(y[known])
-        if classes is None and reset:
-            classes = np.unique(y[known])
-            if len(classes) == 1:  # −1 is the other class of two
-                classes, known = np.unique(y), np.ones_like(known)
-            if not len(classes):
-                raise ValueError(f"y has no label at all; {name} needs some to learn from.")
-        elif classes is not None:
-            classes = np.unique(classes)
-            if not reset and not np.array_equal(classes, self.classes_):
-                raise ValueError(f"classes={classes} differ from those before, {self.classes_}.")
-        if reset:
-            self.classes_: np.ndarray = classes
-        if _is_minus_one(self.classes_).any():
-            known = np.ones_like(known)
+        known = self._find_classes(y, classes, reset)
         self._check_labels(y[known])
         code = np.searchsorted(self.classes_, y[known])
         n, n_classes = len(y), len(self.classes_)
@@ -297,6 +283,26 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
             self.label_components_ = np.zeros((self.n_components, n_classes))
             self.intercept_label_ = np.log(np.maximum(share / share.sum(), 1e-3))
         return one_hot, weight
+
+    def _find_classes(self, y, classes, reset):
+        """Which labels are known, −1 being one of them where it is a class."""
+        known = ~_is_minus_one(y)
+        check_classification_targets(y[known])
+        if classes is not None:
+            classes = np.unique(classes)
+        elif reset:
+            classes = np.unique(y[known])
+            if len(classes) == 1:  # −1 is the other class of two
+                classes = np.unique(y)
+            if not len(classes):
+                raise ValueError(
+                    f"y has no label at all; {type(self).__name__} needs some to learn from."
+                )
+        if reset:
+            self.classes_: np.ndarray = classes
+        elif classes is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"classes={classes} differ from those before, {self.classes_}.")
+        return known | _is_minus_one(self.classes_).any()
 
     def _weights(self, y, known, sample_weight):
         """The weights of the rows, by their labels too."""
