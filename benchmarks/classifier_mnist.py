@@ -114,7 +114,8 @@ def few_labels(data, options):
         "MLPClassifier": MLPClassifier((256,), max_iter=20),
     }
     print("| labels | classifier | error, % | s a fit |\n|---|---|---|---|")
-    for n, clf in FEW.items():
+    for n in options.labels:
+        clf = FEW[n]
         makers = {
             "RBMClassifier, all rows": clf,
             "RBMClassifier, labelled rows": clone(clf).set_params(n_iter=200, batch_size=20),
@@ -189,6 +190,7 @@ def main():
     parser.add_argument("--validate", action="store_true", help="errors on held-out training rows")
     parts = ["objectives", "digits", "labels", "learnergy"]
     parser.add_argument("--only", nargs="*", default=parts, choices=parts)
+    parser.add_argument("--labels", nargs="*", type=int, default=list(FEW), choices=list(FEW))
     parser.add_argument("--objectives", nargs="*", default=list(OBJECTIVES))
     options = parser.parse_args()
     torch.set_num_threads(2)
