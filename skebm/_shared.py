@@ -1,8 +1,8 @@
 """What estimators share: how they are declared, and how their parameters are described.
 
 An estimator is a dataclass: its parameters, with their defaults, are those of its base class and
-its own. Where a docstring says `%(training)s` or `%(fitted)s`, the text below is put, and where it
-names a parameter so, the default of it.
+its own. Where a docstring says `%(trained)s`, `%(training)s` or `%(fitted)s`, the text below is
+put, and where it names a parameter so, the default of it.
 """
 
 import dataclasses
@@ -10,14 +10,9 @@ from typing import TypeVar, dataclass_transform
 
 T = TypeVar("T", bound=type)
 
-TRAINING = """\
-gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
-        How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
-        for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
-        `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
-        `gradient__n_steps`.
-    optimizer : {"sgd", "adam"}, default="sgd"
-        Stochastic gradient ascent with momentum, or :class:`torch.optim.Adam`.
+TRAINED = """\
+optimizer : {"sgd", "adam"}, default="%(optimizer)s"
+        Stochastic gradient steps with momentum, or :class:`torch.optim.Adam`.
     learning_rate_schedule : {"constant", "linear", "invscaling"}, \
             default="%(learning_rate_schedule)s"
         How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
@@ -27,27 +22,10 @@ gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
         Momentum of "sgd".
     momentum_ramp : int, default=0
         Number of epochs during which momentum grows, in equal steps, to its value.
-    weight_decay : float, default=0.0
-        Weight of the penalty ½ ‖W‖² on `components_`; biases have none.
-    l1 : float, default=0.0
-        Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    weight_decay : float, default=%(weight_decay)s
+        Weight of the penalty ½ ‖W‖² on the weights; biases have none.
     max_norm : float or None, default=None
-        Cap on the norm of each hidden unit's weights.
-    max_grad_norm : float or None, default=%(max_grad_norm)s
-        Cap on the norm of the gradient of a batch, over all parameters together.
-    centered : bool, default=True
-        Whether to follow the centred gradient, which learns better models, and the same ones
-        when zeros and ones are exchanged in the data (J. Melchior, A. Fischer, L. Wiskott: How to
-        center deep Boltzmann machines. JMLR 17, 2016).
-    sparsity_target : float or None, default=None
-        Mean activation wanted of each hidden unit, between 0 and 1.
-    sparsity_cost : float, default=1.0
-        Weight of the penalty that pulls mean activations to the target: the cross-entropy
-        between the two.
-    temperature : float, default=1.0
-        T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
-        The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
-        act on E/T.
+        Cap on the norm of each hidden unit's incoming weights.
     shuffle : bool, default=True
         Whether to visit the rows in a new random order every epoch. The order does not
         depend on the order of the rows in X; False takes them as they come.
@@ -55,9 +33,7 @@ gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
         Whether a second call of `fit` goes on from the first.
     early_stopping : bool, default=False
         Whether to hold rows back, stop when their score no longer rises, and keep the
-        parameters of the epoch with the best. The score of rows of binary or categorical
-        features is the pseudo-log-likelihood (exact for few rows, else estimated from some
-        features of each), that of others minus the mean squared reconstruction error.
+        parameters of the epoch with the best. %(held_out)s
     validation_fraction : float, default=0.1
         Share of the rows that are held back.
     n_iter_no_change : int, default=5
@@ -77,6 +53,33 @@ gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
     random_state : int, RandomState instance or None, default=None
         Seeds the weights, the order of the rows and all sampling. The same integer on the
         same device gives the same model, bit for bit."""
+
+TRAINING = (
+    TRAINED
+    + """
+    gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
+        How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
+        for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
+        `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
+        `gradient__n_steps`.
+    l1 : float, default=0.0
+        Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    max_grad_norm : float or None, default=%(max_grad_norm)s
+        Cap on the norm of the gradient of a batch, over all parameters together.
+    centered : bool, default=True
+        Whether to follow the centred gradient, which learns better models, and the same ones
+        when zeros and ones are exchanged in the data (J. Melchior, A. Fischer, L. Wiskott: How to
+        center deep Boltzmann machines. JMLR 17, 2016).
+    sparsity_target : float or None, default=None
+        Mean activation wanted of each hidden unit, between 0 and 1.
+    sparsity_cost : float, default=1.0
+        Weight of the penalty that pulls mean activations to the target: the cross-entropy
+        between the two.
+    temperature : float, default=1.0
+        T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
+        The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
+        act on E/T."""
+)
 
 FITTED = """\
 intercept_hidden_ : ndarray of shape (n_components,)
@@ -110,8 +113,10 @@ def estimator(cls: T) -> T:
     """Declare an estimator: its annotated attributes are its parameters."""
     dataclasses.dataclass(eq=False, repr=False, kw_only=True)(cls)
     doc = cls.__doc__ or ""
-    for name, text in (("training", TRAINING), ("fitted", FITTED)):
+    texts = {"training": TRAINING, "trained": TRAINED, "fitted": FITTED}
+    for name, text in texts.items():
         doc = doc.replace(f"%({name})s", text)
+    doc = doc.replace("%(held_out)s", getattr(cls, "_held_out", ""))
     for parameter in dataclasses.fields(cls):
         doc = doc.replace(f"%({parameter.name})s", str(parameter.default))
     cls.__doc__ = doc

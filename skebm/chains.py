@@ -300,11 +300,15 @@ class BaseRBM(BaseEBM):
         check_is_fitted(self)
         if self._units()[0].is_discrete:
             return pseudo_likelihood(self, X)
+        return log_likelihood(self, X, log_z=self._log_partition())
+
+    def _log_partition(self):
+        """log Z, computed in the first call after a fit and kept."""
         known = getattr(self, "_log_z", {})  # by temperature
         if self.temperature not in known:
             known[self.temperature] = log_partition(self, random_state=0).value
             self._log_z = known
-        return log_likelihood(self, X, log_z=known[self.temperature])
+        return known[self.temperature]
 
     def _column_of_unit(self):
         """The column of X that each visible unit belongs to: (n_visible,)."""

@@ -5,24 +5,21 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy import sparse
-from sklearn.base import ClassifierMixin
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions, check_y, fit_context, safe_indexing
+from skebm._sklearn import Interval, StrOptions, fit_context, safe_indexing
 from skebm.base import squared_errors
 from skebm.engine.batches import CHUNK
 from skebm.engine.labels import Conditional, JointRBM, LabelledRBM
 from skebm.engine.units import Gaussian
+from skebm.labels import Labelling
 from skebm.rbm import HIDDEN, VISIBLE, ScaledRBM, moments
 
 
 @estimator
-class RBMClassifier(ClassifierMixin, ScaledRBM):
+class RBMClassifier(Labelling, ScaledRBM):
     """Classifier: a restricted Boltzmann machine of rows and their labels.
 
     A label y is one visible unit for each class, of which exactly one is 1. With x = c + W v
@@ -94,8 +91,7 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
     -----
     Penalties on weights and `max_norm` act on W and U together. `history_` has "log_loss" (mean
     −log p(y | v), in nats) and "accuracy" instead of "score": both of those of 1000 training rows
-    that have a label. Early stopping watches the accuracy on held-out rows, among which
-    classes are as frequent as among all.
+    that have a label.
 
     See Also
     --------
@@ -248,89 +244,26 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
         self : object
             The fitted estimator.
         """
+        self._check_partial(classes)
         resume = self.__sklearn_is_fitted__()
-        if not resume and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        if self.class_weight == "balanced":
-            raise ValueError(
-                'class_weight="balanced" is not known to partial_fit, which sees a part of the '
-                "rows; pass the weights as a dict."
-            )
         return self._train(
             X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False, classes=classes
         )
 
+    @property
+    def _weight_of_unknown(self):
+        return self.unlabeled_weight if self._shares[0] else 0.0
+
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None; −1 "
-                "stands for a label that is not known."
-            )
-        y = check_y(y, multi_output=False, estimator=self)
-        check_consistent_length(X, y)
-        known = self._find_classes(y, classes, reset)
-        self._check_labels(y[known])
-        code = np.searchsorted(self.classes_, y[known])
-        n, n_classes = len(y), len(self.classes_)
-        one_hot = sparse.csr_array(
-            (np.ones(len(code)), (np.flatnonzero(known), code)), shape=(n, n_classes)
-        )
-        weight = self._weights(y, known, sample_weight)
+        one_hot, weight = self._one_hot(y, X, sample_weight, classes=classes, reset=reset)
         if reset:
-            share = one_hot.T @ (np.ones(n) if weight is None else weight)
-            if not share.any():
-                raise ValueError("sample_weight leaves no row that has a label.")
-            self.label_components_ = np.zeros((self.n_components, n_classes))
-            self.intercept_label_ = np.log(np.maximum(share / share.sum(), 1e-3))
+            share = self._class_shares(one_hot, weight)
+            self.label_components_ = np.zeros((self.n_components, len(share)))
+            self.intercept_label_ = np.log(np.maximum(share, 1e-3))
         return one_hot, weight
 
-    def _find_classes(self, y, classes, reset):
-        """Which labels are known, −1 being one of them where it is a class."""
-        known = ~_is_minus_one(y)
-        check_classification_targets(y[known])
-        if classes is not None:
-            classes = np.unique(classes)
-        elif reset:
-            classes = np.unique(y[known])
-            if len(classes) == 1:  # −1 is the other class of two
-                classes = np.unique(y)
-            if not len(classes):
-                raise ValueError(
-                    f"y has no label at all; {type(self).__name__} needs some to learn from."
-                )
-        if reset:
-            self.classes_: np.ndarray = classes
-        elif classes is not None and not np.array_equal(classes, self.classes_):
-            raise ValueError(f"classes={classes} differ from those before, {self.classes_}.")
-        return known | _is_minus_one(self.classes_).any()
-
-    def _weights(self, y, known, sample_weight):
-        """The weights of the rows, by their labels too."""
-        of_unknown = self.unlabeled_weight if self._shares[0] else 0.0
-        if self.class_weight is None and (known.all() or of_unknown == 1):
-            return sample_weight
-        weight = np.ones(len(y)) if sample_weight is None else sample_weight.copy()
-        of_classes = compute_class_weight(
-            self.class_weight, classes=np.unique(y[known]), y=y[known], sample_weight=weight[known]
-        )
-        weight[known] *= of_classes[np.unique(y[known], return_inverse=True)[1]]
-        weight[~known] *= of_unknown
-        return weight
-
-    def _strata(self, beside):
-        return beside @ np.arange(1, beside.shape[1] + 1)
-
-    def _hold_back(self, X, beside, sample_weight, history, rng, resume):
-        stopping, weight = super()._hold_back(X, beside, sample_weight, history, rng, resume)
-        stopping.weight *= stopping.beside.sum(1)
-        if not stopping.weight.any():
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} holds back no row that has a "
-                "label; raise it, or set early_stopping=False."
-            )
-        return stopping, weight
-
-    def _held_out_scores(self, model, v, beside):
+    def _held_out_scores(self, model, rows, beside):
+        v = model.inward(rows)
         return (model.posterior(v)[0].argmax(1) == beside.argmax(1)).double()
 
     def _measure(self, model, rows):
@@ -345,14 +278,6 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
             "log_loss": (-(log_p * labels).sum() / known.sum()).item(),
             "accuracy": (right.sum() / known.sum()).item(),
         }
-
-    def _report(self, row):
-        if self.verbose:
-            print(
-                f"[{type(self).__name__}] Iteration {row['epoch']}, log loss = "
-                f"{row['log_loss']:.4f}, time = {row['seconds']:.2f}s",
-                flush=True,
-            )
 
     # Classes
 
@@ -369,50 +294,6 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
             In nats, in the order of `classes_`.
         """
         return self._apply(lambda model, v: model.posterior(v)[0], X)
-
-    def predict_proba(self, X):
-        """p(y | v) of every class, exactly.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`.
-        """
-        return np.exp(self.predict_log_proba(X))
-
-    def decision_function(self, X):
-        """Scores of the classes: log p(y | v), or with two classes their log odds.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples, n_classes), or (n_samples,) with two classes
-            Of two classes log p(classes_[1] | v) − log p(classes_[0] | v).
-        """
-        log_p = self.predict_log_proba(X)
-        return log_p[:, 1] - log_p[:, 0] if log_p.shape[1] == 2 else log_p
-
-    def predict(self, X):
-        """The likeliest class of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            Labels of `classes_`.
-        """
-        log_p = self.predict_log_proba(X)
-        return self.classes_[log_p.argmax(1)]
 
     # Rows of a class
 
@@ -505,11 +386,6 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
         self._check_labels(labels)
         return [(label, np.flatnonzero(labels == label)) for label in np.unique(labels)]
 
-    def _check_labels(self, labels):
-        unknown = np.setdiff1d(labels, self.classes_)
-        if len(unknown):
-            raise ValueError(f"y has the labels {unknown}, which are not in {self.classes_}.")
-
     def _given(self, label):
         """The model of the rows of one class: its hidden biases are c + U_y."""
         k = np.flatnonzero(self.classes_ == label)
@@ -520,12 +396,3 @@ class RBMClassifier(ClassifierMixin, ScaledRBM):
         given.intercept_label_ = np.zeros_like(self.intercept_label_[k])
         given.__dict__.pop("_log_z", None)
         return given
-
-
-def _is_minus_one(y):
-    """Where a label is −1, which stands for none unless it is a class."""
-    if y.dtype.kind in "iuf":
-        return y == -1
-    if y.dtype.kind != "O":
-        return np.zeros(len(y), dtype=bool)
-    return np.array([isinstance(label, Real) and label == -1 for label in y], dtype=bool)

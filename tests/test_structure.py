@@ -31,6 +31,8 @@ ORDER = {
     "skebm._shared": 0,
     "skebm.evaluation": 20,
     "skebm.diagnostics": 20,
+    "skebm.fitting": 20,
+    "skebm.labels": 21,
     "skebm.base": 21,
     "skebm.chains": 22,
     "skebm.rbm": 23,

@@ -4,8 +4,7 @@
     "medium"          : large factors rounded to bfloat16, where the processor multiplies such
                         numbers itself; binary states are exact in it
 
-Double precision is never reduced. On the CPU, where no gradient is recorded, three libraries
-share the work: the one behind `torch.addmm` wakes every thread for the smallest product, which
+Double precision is never reduced. On the CPU three libraries share the work: the one behind `torch.addmm` wakes every thread for the smallest product, which
 numpy does not, and for large ones oneDNN takes half of its time on some processors.
 """
 
@@ -39,6 +38,8 @@ def product(
     a: Tensor, b: Tensor, bias: Tensor | None, precision: str, out: Tensor | None = None
 ) -> Tensor:
     """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m), in `out` if that is given."""
+    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+        return Product.apply(a, b, bias, precision)
     large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
     if large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu):
         a, b = a.bfloat16(), b.bfloat16()
@@ -57,3 +58,25 @@ def product(
     else:
         return torch.addmm(bias, a, b, out=out)
     return result.float() if out is None else out.copy_(result)
+
+
+class Product(torch.autograd.Function):
+    """`product` where a gradient is recorded: its derivative is two products more."""
+
+    @staticmethod
+    def forward(ctx, a, b, bias, precision):
+        ctx.save_for_backward(a, b)
+        ctx.precision, ctx.has_bias = precision, bias is not None
+        return product(a, b, bias, precision)
+
+    @staticmethod
+    def backward(ctx, slope):
+        a, b = ctx.saved_tensors
+        of_a, of_b, of_bias, _ = ctx.needs_input_grad
+        slope = slope.contiguous()
+        return (
+            product(slope, b.T, None, ctx.precision) if of_a else None,
+            product(a.T, slope, None, ctx.precision) if of_b else None,
+            slope.sum(0) if of_bias and ctx.has_bias else None,
+            None,
+        )

@@ -112,8 +112,8 @@ class Units(ABC):
     # What the next step of a pipeline is given
 
     def features(self, field: Tensor) -> Tensor:
-        """What is told of the units given their field, which may be overwritten."""
-        return self.mean(field, field)
+        """What is told of the units given their field."""
+        return self.mean(field)
 
     def of_features(self, features: Tensor) -> Tensor:
         """The units' means, of features."""
@@ -338,7 +338,7 @@ class Pooled(Units):
         return self._units((share.clamp(min=1e-3) / rest).log(), None)
 
     def features(self, field: Tensor) -> Tensor:
-        return self._blocks(field).logsumexp(0).sigmoid_().flatten(-3)  # (…, n_blocks)
+        return self._blocks(field).logsumexp(0).sigmoid().flatten(-3)  # (…, n_blocks)
 
     def of_features(self, features: Tensor) -> Tensor:
         # Whichever unit of a block it is that is 1, they are alike.
