@@ -4,11 +4,13 @@ from skebm.callbacks import Checkpoint
 from skebm.chains import Chains
 from skebm.classifier import RBMClassifier
 from skebm.conv import ConvRBM
+from skebm.dbn import DBN
 from skebm.diagnostics import autocorrelation_time, effective_sample_size, r_hat
 from skebm.displays import ComponentsDisplay
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
+from skebm.networks import DBNClassifier, DBNRegressor
 from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM
 from skebm.tabular import CategoricalRBM, TabularRBM
 
@@ -16,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CD",
+    "DBN",
     "PCD",
     "BernoulliRBM",
     "CategoricalRBM",
@@ -23,6 +26,8 @@ __all__ = [
     "Checkpoint",
     "ComponentsDisplay",
     "ConvRBM",
+    "DBNClassifier",
+    "DBNRegressor",
     "DropoutRBM",
     "Exact",
     "GaussianRBM",

@@ -1,8 +1,8 @@
 """What estimators share: how they are declared, and how their parameters are described.
 
 An estimator is a dataclass: its parameters, with their defaults, are those of its base class and
-its own. Where a docstring says `%(trained)s`, `%(training)s` or `%(fitted)s`, the text below is
-put, and where it names a parameter so, the default of it.
+its own. Where a docstring says `%(training)s`, or names another of TEXTS, that text is put, and
+where it names a parameter so, the default of it.
 """
 
 import dataclasses
@@ -81,6 +81,45 @@ TRAINING = (
         act on E/T."""
 )
 
+STACK = """\
+layers : sequence or DBN, default=(256, 128)
+        The stack: a :class:`DBN`, or its `layers`. A DBN that is fitted already is not trained
+        again, and stays as it is: a copy is fine-tuned. Since :func:`sklearn.base.clone`, and so
+        a grid search, forgets what is fitted, wrap it in a
+        :class:`~sklearn.frozen.FrozenEstimator` there.
+    pretrain : bool, default=True
+        Whether the stack is trained on the rows first. False is the same network without
+        pre-training: it starts as `init="default"` says.
+    init : {"pretrained", "default", "scaled"}, default="pretrained"
+        Where the hidden layers start from. "pretrained": the weights and hidden biases of the
+        stack. "default": those that :class:`torch.nn.Linear` would have, uniform between
+        ±1/√n_inputs; nothing is pre-trained then. "scaled": normal numbers with the root mean
+        square of each layer's pre-trained weights, and no biases: a control that tells what
+        pre-training does besides setting the scale. The output layer starts as in "default".
+    freeze : int or "all", default=0
+        How many of the lowest layers keep their weights. "all" trains the output layer alone.
+    dropout : float, default=0.0
+        Probability that a hidden unit is zero, of a row in an update; others are divided by
+        that of being kept [2]_.
+    input_dropout : float, default=0.0
+        The same of an input."""
+
+NETWORK = """\
+history_ : dict of ndarrays of shape (n_iter_,)
+        One entry for each epoch of fine-tuning.
+    n_iter_ : int
+        Number of epochs of fine-tuning so far.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are strings.
+    random_state_ : RandomState
+        The random stream that further training goes on with.
+    training_state_ : dict of ndarrays
+        The moments of the optimiser.
+    training_settings_ : str
+        The settings that this state belongs to; under others training starts a new one."""
+
 FITTED = """\
 intercept_hidden_ : ndarray of shape (n_components,)
         Hidden biases c.
@@ -108,13 +147,22 @@ intercept_hidden_ : ndarray of shape (n_components,)
         The settings that this state belongs to; under others training starts a new one."""
 
 
+#: What a docstring says by its name.
+TEXTS = {
+    "training": TRAINING,
+    "trained": TRAINED,
+    "fitted": FITTED,
+    "stack": STACK,
+    "network": NETWORK,
+}
+
+
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(dataclasses.field,))
 def estimator(cls: T) -> T:
     """Declare an estimator: its annotated attributes are its parameters."""
     dataclasses.dataclass(eq=False, repr=False, kw_only=True)(cls)
     doc = cls.__doc__ or ""
-    texts = {"training": TRAINING, "trained": TRAINED, "fitted": FITTED}
-    for name, text in texts.items():
+    for name, text in TEXTS.items():
         doc = doc.replace(f"%({name})s", text)
     doc = doc.replace("%(held_out)s", getattr(cls, "_held_out", ""))
     for parameter in dataclasses.fields(cls):

@@ -23,6 +23,7 @@ from skebm.engine.batches import CHUNK, chunks, to_device
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM
 from skebm.engine.sampling import run
+from skebm.engine.stack import Level
 from skebm.engine.training import Trainer
 from skebm.engine.units import Units
 from skebm.fitting import Trained, as_numpy, as_tensor, level_of_caller
@@ -327,6 +328,11 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         other.training_state_ = {k: v for k, v in self.training_state_.items() if k != "theta"}
         other.__dict__.pop("_log_z", None)  # that of other parameters
         return other
+
+    def _level(self, device, residual=None, precision="highest"):
+        """The fitted model in a stack."""
+        model = self._model(device, precision=precision)
+        return Level(model, self._encode, self._decode, residual)
 
     def _inward(self, model, rows):
         """Visible units, of rows of data: (n, n_visible)."""

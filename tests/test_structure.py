@@ -21,6 +21,9 @@ ENGINE = [
     "gradients",
     "labels",
     "training",
+    "stack",
+    "networks",
+    "updown",
 ]
 ORDER = {
     **{f"skebm.engine.{name}": level for level, name in enumerate(ENGINE)},
@@ -39,6 +42,8 @@ ORDER = {
     "skebm.conv": 24,
     "skebm.tabular": 24,
     "skebm.classifier": 24,
+    "skebm.dbn": 25,
+    "skebm.networks": 26,
     "skebm.imputer": 24,
     "skebm.displays": 24,
     "skebm.callbacks": 24,

@@ -4,7 +4,8 @@
     "medium"          : large factors rounded to bfloat16, where the processor multiplies such
                         numbers itself; binary states are exact in it
 
-Double precision is never reduced. On the CPU three libraries share the work: the one behind `torch.addmm` wakes every thread for the smallest product, which
+Double precision is never reduced. On the CPU three libraries
+share the work: the one behind `torch.addmm` wakes every thread for the smallest product, which
 numpy does not, and for large ones oneDNN takes half of its time on some processors.
 """
 

@@ -5,18 +5,37 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skebm.engine.batches import CHUNK, Batches
+from skebm.engine.batches import CHUNK
 from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, grad
 from skebm.engine.noise import Noise
 
 #: How fast the offsets of centred units follow the data, an update.
 OFFSET_RATE = 0.01
+
+
+class Epochs(Protocol):
+    """Where rows come from: a call gives one epoch of (rows, weight)."""
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of the rows."""
+
+    @property
+    def probe(self) -> Tensor:
+        """Some rows."""
+
+    def __len__(self) -> int:
+        """Number of batches."""
+
+    def __call__(self, noise: Noise) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch."""
 
 
 class SGD:
@@ -100,7 +119,7 @@ class Trainer:
 
     @torch.inference_mode()
     def epoch(
-        self, batches: Batches, noise: Noise, learning_rate: float, momentum: float = 0.0
+        self, batches: Epochs, noise: Noise, learning_rate: float, momentum: float = 0.0
     ) -> None:
         """Visit every row once."""
         self.optimizer.set_rate(learning_rate, momentum)
@@ -149,7 +168,7 @@ class Trainer:
         model.confine_()
 
     @contextmanager
-    def _coordinates(self, batches: Batches) -> Iterator[None]:
+    def _coordinates(self, batches: Epochs) -> Iterator[None]:
         """Centred coordinates, where they are wanted, for model, offsets and chains."""
         if not self.centered:
             yield

@@ -1,0 +1,851 @@
+"""DBN: restricted Boltzmann machines, each trained on the features of the one below."""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import field
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
+from sklearn.callback import CallbackSupportMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from skebm._shared import estimator
+from skebm._sklearn import (
+    BaseComposition,
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fit_context,
+    validate_params,
+)
+from skebm.base import BaseEBM
+from skebm.engine import devices
+from skebm.engine.batches import Batches, chunks, to_device
+from skebm.engine.noise import Noise
+from skebm.engine.stack import Residual, bound, features
+from skebm.engine.updown import UpDown
+from skebm.fitting import append, seed_of, unchanged_on_error
+from skebm.rbm import BernoulliRBM
+
+#: Parameters of the layers that the stack can set in all of them.
+OF_LAYERS = (
+    "learning_rate",
+    "batch_size",
+    "n_iter",
+    "gradient",
+    "momentum",
+    "weight_decay",
+    "temperature",
+    "device",
+    "precision",
+    "verbose",
+)
+
+
+def _top_has(name):
+    """Whether the last layer has a method, before or after fit."""
+
+    def check(self):
+        last = self.estimators_[-1] if self.__sklearn_is_fitted__() else self._last_layer
+        getattr(last, name)
+        return True
+
+    return check
+
+
+@estimator
+class DBN(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseComposition,
+):
+    """Deep belief network: a stack of restricted Boltzmann machines.
+
+    Each layer is trained on exactly what `transform` of the layer below gives [1]_. What comes
+    out of it, x = h_0, is a model of rows in which the top machine makes h_{L−1}, and the layers
+    below pass it down ::
+
+        p(x)  = Σ_h p(x | h_1) p(h_1 | h_2) … p_top(h_{L−1})
+        log p(x) ≥ Σ_k E_q[log p(h_{k−1} | h_k) − log q(h_k | h_{k−1})] + E_q[log p_top(h_{L−1})]
+
+    where q(h_k | h_{k−1}), a layer's law of its hidden units, also gives the features. With
+    `fine_tune="up-down"` all layers are then trained together, by contrastive wake-sleep [1]_:
+    the way up and the way down get weights of their own.
+
+    Parameters
+    ----------
+    layers : sequence, default=(256, 128)
+        The layers, from the data up: each a number, which stands for a :class:`BernoulliRBM` with
+        so many hidden units, an estimator of this package, or a pair of a name and one of these. A
+        grid search reaches a layer by its name, and its parameters as `name__parameter`; layers
+        without a name are called layer1, layer2, … A fitted layer in a
+        :class:`~sklearn.frozen.FrozenEstimator` is taken as it is. The images of a
+        :class:`ConvRBM` on another one are the maps of the one below. A last layer that is an
+        :class:`RBMClassifier` is given the labels, and the stack is a classifier [1]_.
+    learning_rate, batch_size, n_iter, gradient, momentum, weight_decay, temperature, device, \
+            precision, verbose : a value, a sequence or None, default=None
+        Parameters of the layers: a value is set in all of them, a sequence has one for each
+        layer. None, also in a sequence, leaves a layer what it has.
+    output : {"top", "all"}, default="top"
+        What `transform` gives: the features of the top layer, or those of all layers side by side.
+    residual : tuple of two floats or None, default=None
+        ζ₁ and ζ₂ of a residual path around the units of every layer [2]_: with a = c + W v, its
+        features are (ζ₁ σ(a) + ζ₂ max(a, 0) / r) / m, where r is the largest a over the training
+        rows, and m the largest result, if that is above 1. (1, 0) is as good as None. It needs
+        layers with binary hidden units.
+    fine_tune : {"up-down"} or None, default=None
+        Whether the layers are trained together in the end.
+    fine_tune_n_iter : int, default=10
+        Number of epochs of it.
+    fine_tune_learning_rate : float, default=0.01
+        Learning rate of it.
+    warm_start : bool, default=False
+        Whether a second call of `fit` goes on from the first: each layer does, from the first to
+        the last; after "up-down" all layers together.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the layers that have no `random_state` of their own: they draw from it one after
+        another.
+
+    Attributes
+    ----------
+    estimators_ : list
+        The fitted layers. Their hidden units given their visible ones are the way up.
+    generative_ : list
+        The way down: layers whose visible units given their hidden ones lead from one level to
+        the next. Those of `estimators_`, until "up-down" has tuned them.
+    residual_maxima_ : ndarray of shape (n_layers, 2)
+        r and m of each layer, with `residual`.
+    history_ : dict of ndarrays
+        One entry for each epoch of each layer: "layer", from 0 on, and what the `history_` of the
+        layers has. −1 stands for epochs of "up-down".
+    classes_ : ndarray of shape (n_classes,)
+        The labels, where the top layer is a classifier.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had names that are strings.
+
+    See Also
+    --------
+    DBNClassifier : The stack, fine-tuned for classification by backpropagation.
+    DBNRegressor : The same for regression.
+
+    References
+    ----------
+    .. [1] G. E. Hinton, S. Osindero, Y.-W. Teh (2006). A fast learning algorithm for deep belief
+       nets. Neural Computation 18.
+    .. [2] M. Roder, L. A. Passos, L. C. F. Ribeiro, C. Pereira, J. P. Papa (2020). A layer-wise
+       information reinforcement approach to improve learning in deep belief networks. ICAISC.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skebm import DBN
+    >>> X, y = load_digits(return_X_y=True)
+    >>> dbn = DBN((100, 50), random_state=0)
+    >>> model = make_pipeline(dbn, LogisticRegression(max_iter=1000))
+    >>> model.fit(X[:1000] / 16, y[:1000]).score(X[1000:] / 16, y[1000:]) > 0.85
+    True
+    >>> dbn.sample(3, random_state=0).shape
+    (3, 64)
+    """
+
+    layers: Sequence = field(default=(256, 128), kw_only=False)
+    learning_rate: float | Sequence | None = None
+    batch_size: int | Sequence | None = None
+    n_iter: int | Sequence | None = None
+    gradient: object = None
+    momentum: float | Sequence | None = None
+    weight_decay: float | Sequence | None = None
+    temperature: float | Sequence | None = None
+    device: str | Sequence | None = None
+    precision: str | Sequence | None = None
+    verbose: int | Sequence | None = None
+    output: str = "top"
+    residual: tuple[float, float] | None = None
+    fine_tune: str | None = None
+    fine_tune_n_iter: int = 10
+    fine_tune_learning_rate: float = 0.01
+    warm_start: bool = False
+    random_state: int | np.random.RandomState | None = None
+
+    _parameter_constraints = {
+        "layers": [list, tuple],
+        **dict.fromkeys(OF_LAYERS, "no_validation"),
+        "output": [StrOptions({"top", "all"})],
+        "residual": [list, tuple, None],
+        "fine_tune": [StrOptions({"up-down"}), None],
+        "fine_tune_n_iter": [Interval(Integral, 0, None, closed="left")],
+        "fine_tune_learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    # The layers and their parameters
+
+    @property
+    def _named_layers(self):
+        """The layers with their names."""
+        if not isinstance(self.layers, (list, tuple)):
+            return []
+        return [
+            layer
+            if isinstance(layer, tuple) and len(layer) == 2 and isinstance(layer[0], str)
+            else (f"layer{number}", layer)
+            for number, layer in enumerate(self.layers, 1)
+        ]
+
+    @_named_layers.setter
+    def _named_layers(self, layers):
+        self.layers = layers
+
+    @property
+    def _last_layer(self):
+        named = self._named_layers
+        return named[-1][1] if named else None
+
+    def get_params(self, deep=True):
+        """The parameters of this estimator, with deep=True also the layers and theirs.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        params : dict
+        """
+        return self._get_params("_named_layers", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters of this estimator, its layers by their names, and theirs.
+
+        Parameters
+        ----------
+        **params : dict
+            Such as `layer1=GaussianRBM(64)` or `layer1__learning_rate=0.1`.
+
+        Returns
+        -------
+        self : object
+        """
+        if "layers" in params:
+            self.layers = params.pop("layers")
+        return self._set_params("_named_layers", **params)
+
+    def _configured(self):
+        """The layers as they are to be fitted, and how a message names each."""
+        named = self._named_layers
+        if not named:
+            raise ValueError("layers must have at least one layer; got none.")
+        self._validate_names([name for name, _ in named])
+        layers = []
+        for name, layer in named:
+            if isinstance(layer, Integral) and not isinstance(layer, bool):
+                layers.append(BernoulliRBM(layer))
+            elif isinstance(layer, BaseEBM) or _is_frozen(layer):
+                layers.append(clone(layer))
+            else:
+                raise ValueError(
+                    f"layers: {name} must be a number of hidden units or an estimator of this "
+                    f"package, such as BernoulliRBM(64); got {layer!r}."
+                )
+        for name in OF_LAYERS:
+            for layer, value in zip(layers, self._of_layers(name, len(layers))):
+                if value is not None and not _is_frozen(layer):
+                    layer.set_params(**{name: value})
+        return layers
+
+    def _of_layers(self, name, n_layers):
+        """The values of a parameter, one for each layer."""
+        value = getattr(self, name)
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            return [value] * n_layers
+        if len(value) != n_layers:
+            raise ValueError(
+                f"{name} has {len(value)} values for {n_layers} layers; give one for each, or a "
+                "single one for all."
+            )
+        return value
+
+    # Training
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, sample_weight=None):
+        """Train the layers, one after another, and where `fine_tune` says so all together.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data, of the kind that the first layer takes.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for layers that are classifiers; others ignore them.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in :meth:`BernoulliRBM.fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            Where an argument or the data are invalid, and where a layer diverges. The estimator
+            is then as it was before the call.
+        """
+        resume = self.warm_start and self.__sklearn_is_fitted__()
+        return self._train(X, y, sample_weight, resume=resume)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y=None, classes=None, sample_weight=None):
+        """Train each layer for one epoch, on what those below, just trained, make of the rows.
+
+        After "up-down", an epoch of that.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data: any number of rows.
+        y : array-like of shape (n_samples,), default=None
+            Labels, for layers that are classifiers.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there are; a classifier needs them in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        resume = self.__sklearn_is_fitted__()
+        return self._train(X, y, sample_weight, resume=resume, partial=True, classes=classes)
+
+    def _train(self, X, y, sample_weight, *, resume, partial=False, classes=None):
+        with unchanged_on_error(self):
+            layers = self._configured()
+            shares = self._residual_shares()
+            if resume and len(layers) != len(self.estimators_):
+                raise ValueError(
+                    f"layers has {len(layers)} layers, but {len(self.estimators_)} were fitted; "
+                    "training goes on only with as many."
+                )
+            rng = check_random_state(self.random_state)
+            tuned = resume and self._is_untied
+            untie = self.fine_tune is not None and not (partial and not tuned)
+            task = self._init_callback_context(max_subtasks=len(layers) + untie)
+            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            fitted: list[BaseEBM] = []
+            residuals: list[Residual] = []
+            rows = X
+            for k, layer in enumerate(layers):
+                subtask = task.subcontext(task_name="layer")
+                if fitted:
+                    _look_at_maps(layer, fitted[-1])
+                if resume:
+                    layer = _resumed(layer, self.estimators_[k])
+                if _is_frozen(layer):
+                    layer = layer.estimator
+                elif not tuned:
+                    self._fit_layer(layer, rows, y, sample_weight, subtask, partial, classes, rng)
+                fitted.append(layer)
+                residual = None
+                if shares is not None:
+                    before = self._residuals[k] if resume and partial else None
+                    residual = _fitted_residual(layer, rows, shares, before)
+                    residuals.append(residual)
+                if k + 1 < len(layers):
+                    rows = _features(layer, residual, rows)
+            down = self.generative_ if tuned else fitted
+            self.estimators_: list[BaseEBM] = fitted
+            self.generative_: list[BaseEBM] = down
+            self.__dict__.pop("residual_maxima_", None)
+            if shares is not None:
+                self.residual_maxima_ = np.array([residual.maxima for residual in residuals])
+            if not resume:
+                self.fine_tuning_ = {}
+            if untie:
+                n_epochs = 1 if partial else self.fine_tune_n_iter
+                subtask = task.subcontext(task_name="up-down", max_subtasks=n_epochs)
+                self._tune(X, y, sample_weight, rng, subtask, n_epochs)
+            task.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
+        return self
+
+    def _fit_layer(self, layer, rows, y, sample_weight, subtask, partial, classes, rng):
+        """Fit one layer, whose random stream is that of the stack if it has none of its own."""
+        shares_stream = layer.random_state is None
+        if shares_stream:
+            layer.set_params(random_state=rng)
+        labels = {}
+        if get_tags(layer).estimator_type == "classifier":
+            labels = {"y": y, "classes": classes} if partial else {"y": y}
+        with subtask.propagate_callback_context(layer):
+            subtask.call_on_fit_task_begin(estimator=self, X=rows, y=y)
+            train = layer.partial_fit if partial else layer.fit
+            train(rows, sample_weight=sample_weight, **labels)
+            subtask.call_on_fit_task_end(estimator=self, X=rows, y=y)
+        if shares_stream:
+            layer.set_params(random_state=None)
+
+    def _residual_shares(self):
+        if self.residual is None:
+            return None
+        shares = [s for s in self.residual if isinstance(s, Real) and s >= 0]
+        if len(shares) != 2 or len(self.residual) != 2 or sum(shares) == 0:
+            raise ValueError(
+                "residual must be two numbers, none negative and not both zero; got "
+                f"{self.residual!r}."
+            )
+        return tuple(float(share) for share in shares)
+
+    def _tune(self, X, y, sample_weight, rng, task, n_epochs):
+        """Contrastive wake-sleep: epochs of all layers together."""
+        if self.residual is not None:
+            raise ValueError('fine_tune="up-down" has no residual path; set residual=None.')
+        first, *_, top = self.estimators_
+        X = first._validate_rows(X, reset=False)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        beside, sample_weight = top._validate_targets(
+            y, X, sample_weight, classes=None, reset=False
+        )
+        device = devices.resolve(top.device)
+        batches = Batches(
+            X,
+            sample_weight,
+            batch_size=top.batch_size,
+            shuffle=top.shuffle,
+            device=device,
+            dtype=first.components_.dtype,
+            encode=first._encode,
+            beside=beside,
+        )
+        up, down = (
+            [layer._level(device) for layer in layers[:-1]]
+            for layers in (self.estimators_, self.generative_)
+        )
+        if up:
+            up[0].encode = lambda rows: rows  # the batches are encoded
+        stack = UpDown(batches, up, down, top._level(device))
+        trainer = top._trainer(X, stack, rng, resume=True)
+        noise = Noise(0, device)
+        history = {name: list(values) for name, values in self.fine_tuning_.items()}
+        for _ in range(n_epochs):
+            subtask = task.subcontext(task_name="epoch")
+            subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            begin = time.perf_counter()
+            noise.restart(seed_of(rng))
+            rate = self.fine_tune_learning_rate
+            with devices.precision(device, top.precision):
+                stack.train(trainer, noise, rate, top.momentum)
+            top._check_finite(trainer.model, 1)
+            epoch, seconds = 1 + len(history.get("epoch", ())), time.perf_counter() - begin
+            row = {"epoch": epoch, "seconds": seconds}
+            append(history, row | top._measure(trainer.model.at_test(), stack.probe))
+            if subtask.call_on_fit_task_end(estimator=self, X=X, y=y):
+                break
+        tuned = copy.copy(top)
+        tuned.__dict__.pop("_log_z", None)
+        known = {name: list(values) for name, values in top.history_.items()}
+        tuned.__dict__.update(top._fitted_attributes(trainer, known, top.random_state_))
+        pairs = zip(self.estimators_, self.generative_, up, down)
+        moved = [(u._with(up.model), d._with(down.model)) for u, d, up, down in pairs]
+        self.estimators_ = [*(u for u, _ in moved), tuned]
+        self.generative_ = [*(d for _, d in moved), tuned]
+        self.fine_tuning_ = {name: np.array(values) for name, values in history.items()}
+
+    # What a fitted stack can do
+
+    def transform(self, X):
+        """Features of each row: those of the top layer, or with `output="all"` of all layers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        H : ndarray of shape (n_samples, n_features_out)
+        """
+        check_is_fitted(self)
+        levels = list(self._levels_of(X))
+        return levels[-1] if self.output == "top" else np.hstack(levels)
+
+    def _levels(self, device, precision="highest"):
+        """The layers, as the engine stacks them."""
+        pairs = zip(self.estimators_, self._residuals)
+        return [layer._level(device, residual, precision) for layer, residual in pairs]
+
+    def _with(self, models):
+        """A copy of this stack with the weights and biases of other models."""
+        other = copy.copy(self)
+        other.estimators_ = [e._with(model) for e, model in zip(self.estimators_, models)]
+        other.generative_ = other.estimators_
+        if self._is_untied:
+            other.generative_ = [*self.generative_[:-1], other.estimators_[-1]]
+        return other
+
+    def _levels_of(self, X):
+        """The features of each layer."""
+        for layer, residual in zip(self.estimators_, self._residuals):
+            X = _features(layer, residual, X)
+            yield X
+
+    def _top_features(self, X):
+        """The features of the top layer."""
+        *_, H = self._levels_of(X)
+        return H
+
+    def _below(self, X):
+        """What the top layer is given."""
+        for layer, residual in zip(self.estimators_[:-1], self._residuals):
+            X = _features(layer, residual, X)
+        return X
+
+    def inverse_transform(self, H):
+        """Rows, of features: from layer to layer, the means of the visible units.
+
+        Parameters
+        ----------
+        H : array-like of shape (n_samples, n_features_out)
+            With `output="all"` those of the top layer, which stand last, count.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+        """
+        check_is_fitted(self)
+        top = self.estimators_[-1]
+        if self.output == "all" and np.shape(H)[1:] == (self._n_features_out,):
+            H = np.asarray(H)[:, -top._n_features_out :]
+        for layer, residual in zip(self.generative_[::-1], self._residuals[::-1]):
+            if residual is not None:
+                H = residual.means(torch.as_tensor(np.asarray(H))).numpy()
+            H = layer.inverse_transform(H)
+        return H
+
+    def reconstruction_error(self, X):
+        """Mean squared error of each row's `inverse_transform(transform(X))`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        error : ndarray of shape (n_samples,)
+        """
+        again = self.inverse_transform(self.transform(X))
+        rows = self.estimators_[0]._validate_rows(X, reset=False)
+        rows = rows.toarray() if hasattr(rows, "toarray") else rows
+        return np.square(rows - again.reshape(rows.shape)).mean(1)
+
+    @validate_params(
+        {
+            "X": "no_validation",
+            "method": [StrOptions({"auto", "bound", "top"})],
+            "n_draws": [Interval(Integral, 1, None, closed="left")],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def score_samples(self, X, *, method="auto", n_draws=10):
+        """How likely each row is, in nats.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+        method : {"auto", "bound", "top"}, default="auto"
+            "auto" is "bound" where there is one. "bound": the variational lower bound of log p(x), with log Z of the top layer as in
+            :func:`skebm.log_partition`, exact for up to 18 units and else estimated with a fixed
+            seed. The expectation over q is the mean of `n_draws` draws, also with a fixed seed,
+            the same for every row. Of a single layer it is log p(x). "top": what `score_samples`
+            of the top layer says of what the layers below make of the row.
+        n_draws : int, default=10
+            Number of draws for "bound".
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            For "bound", where the features of a layer are no means of its units: pooled layers,
+            and a residual path.
+        """
+        check_is_fitted(self)
+        if method == "bound" and not self._has_bound:
+            raise ValueError(
+                'method="bound" needs layers whose features are means of their units: no pool_size '
+                "below the top, and residual=None."
+            )
+        if method == "top" or not self._has_bound:
+            return self.estimators_[-1].score_samples(self._below(X))
+        first, top = self.estimators_[0], self.estimators_[-1]
+        X = first._validate_rows(X, reset=False)
+        device = devices.resolve(top.device, fall_back=True)
+        volume = sum(layer._log_volume() for layer in self.estimators_)
+        scores = np.full(X.shape[0], -volume - top._log_partition())
+        with torch.inference_mode():
+            levels = self._levels(device)
+            down = [layer._model(device) for layer in self.generative_[:-1]]
+            top_model = levels[-1].model
+            top_model.visible, top_model.hidden = top_model.visible.law(), top_model.hidden.law()
+            for piece in chunks(X, sum(level.model.row_size for level in levels)):
+                rows = to_device(X[piece], device, first.components_.dtype)
+                noise = Noise(0, device, alike=True)
+                for _ in range(n_draws):
+                    draw = bound(levels, down, rows, noise)
+                    scores[piece] += draw.double().cpu().numpy() / n_draws
+        return scores
+
+    def score(self, X, y=None, sample_weight=None):
+        """Mean of :meth:`score_samples`; of a stack that is a classifier, the accuracy.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            The labels, for a classifier.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the mean.
+
+        Returns
+        -------
+        score : float
+        """
+        check_is_fitted(self)
+        if hasattr(self, "predict"):
+            return self.estimators_[-1].score(self._below(X), y, sample_weight)
+        scores = self.score_samples(X)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        return float(np.average(scores, weights=sample_weight))
+
+    @validate_params(
+        {
+            "n_samples": [Interval(Integral, 1, None, closed="left")],
+            "n_steps": [Interval(Integral, 0, None, closed="left")],
+            "y": "no_validation",
+            "method": [StrOptions({"gibbs", "pt"})],
+            "init": "no_validation",
+            "random_state": ["random_state"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def sample(
+        self, n_samples=1, n_steps=1000, *, y=None, method="gibbs", init=None, random_state=None
+    ):
+        """Draw rows: chains in the top layer, then one draw from each layer on the way down.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows: the ends of as many independent chains.
+        n_steps : int, default=1000
+            Sweeps in each chain.
+        y : label, or array-like of shape (n_samples,), default=None
+            The class, or the class of each row, where the top layer is a classifier.
+        method : {"gibbs", "pt"}, default="gibbs"
+            As in :meth:`BernoulliRBM.sample`.
+        init : array-like of shape (n_samples, n_features), default=None
+            Rows that the chains start from, as the layers below the top see them.
+        random_state : int, RandomState instance or None, default=None
+            None goes on with the stream of the top layer: another call gives other samples.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Approximate samples: exact as `n_steps` grows. Where a layer is pooled, the units of a
+            block are given their means.
+        """
+        check_is_fitted(self)
+        *below, top = self.generative_
+        rng = top.random_state_ if random_state is None else check_random_state(random_state)
+        labels = {}
+        if y is not None:
+            if not hasattr(self, "predict"):
+                raise ValueError("y needs a top layer that is a classifier, RBMClassifier.")
+            labels = {"y": y}
+        start = None if init is None else self._below(init)
+        rows = top.sample(n_samples, n_steps, method=method, init=start, random_state=rng, **labels)
+        for layer, residual in zip(below[::-1], self._residuals[-2::-1]):
+            if residual is not None:
+                rows = residual.means(torch.as_tensor(rows)).numpy()
+            noise = Noise(seed_of(rng), devices.resolve(layer.device, fall_back=True))
+            rows = layer._present(layer._reconstruct(rows, noise))
+        return rows
+
+    # Where the top layer is a classifier
+
+    @available_if(_top_has("predict"))
+    def predict(self, X):
+        """The likeliest class of each row, where the top layer is a classifier.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        check_is_fitted(self)
+        return self.estimators_[-1].predict(self._below(X))
+
+    @available_if(_top_has("predict_proba"))
+    def predict_proba(self, X):
+        """p(y | what the layers below make of the row), where the top layer is a classifier.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.estimators_[-1].predict_proba(self._below(X))
+
+    @available_if(_top_has("predict_log_proba"))
+    def predict_log_proba(self, X):
+        """The logarithm of :meth:`predict_proba`.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        return self.estimators_[-1].predict_log_proba(self._below(X))
+
+    @available_if(_top_has("decision_function"))
+    def decision_function(self, X):
+        """As that of the top layer, where it is a classifier.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes), or (n_samples,) with two classes
+        """
+        check_is_fitted(self)
+        return self.estimators_[-1].decision_function(self._below(X))
+
+    @property
+    def classes_(self):
+        """The labels: ndarray of shape (n_classes,)."""
+        return self.estimators_[-1].classes_
+
+    # What is known of the layers
+
+    @property
+    def history_(self):
+        """The epochs of all layers: dict of ndarrays."""
+        history: dict = {}
+        parts = [*((k, layer.history_) for k, layer in enumerate(self.estimators_))]
+        for number, part in [*parts, (-1, self.fine_tuning_)]:
+            for values in zip(*part.values()):
+                append(history, {"layer": number, **dict(zip(part, values))})
+        return {name: np.array(values) for name, values in history.items()}
+
+    @property
+    def n_features_in_(self):
+        """Number of features seen during fit."""
+        return self.estimators_[0].n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Names of the features, where X had names that are strings."""
+        return self.estimators_[0].feature_names_in_
+
+    @property
+    def _residuals(self):
+        if not hasattr(self, "residual_maxima_"):
+            return [None] * len(self.estimators_)
+        shares = self._residual_shares()
+        return [Residual(shares, maxima) for maxima in self.residual_maxima_.tolist()]
+
+    @property
+    def _is_untied(self):
+        return any(u is not d for u, d in zip(self.estimators_, self.generative_))
+
+    @property
+    def _n_features_out(self):
+        sizes = [layer._n_features_out for layer in self.estimators_]
+        return sizes[-1] if self.output == "top" else sum(sizes)
+
+    @property
+    def _has_bound(self):
+        """Whether what a layer tells the next are means of units."""
+        pooled = [layer._units()[1].block > 1 for layer in self.estimators_[:-1]]
+        return self.residual is None and not any(pooled)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "estimators_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        named = self._named_layers
+        first, last = (
+            layer if hasattr(layer, "fit") else BernoulliRBM()
+            for _, layer in (named[:1] + named[-1:] or [(None, None)] * 2)
+        )
+        tags.input_tags = copy.deepcopy(get_tags(first).input_tags)
+        of_last = get_tags(last)
+        tags.estimator_type = of_last.estimator_type
+        tags.classifier_tags = copy.deepcopy(of_last.classifier_tags)
+        tags.target_tags = copy.deepcopy(of_last.target_tags)
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _is_frozen(layer):
+    return isinstance(layer, FrozenEstimator) and isinstance(layer.estimator, BaseEBM)
+
+
+def _resumed(layer, fitted):
+    """The fitted layer, with the parameters of the other, ready to go on."""
+    if _is_frozen(layer):
+        return layer
+    params = layer.get_params(deep=False) | {"warm_start": True}
+    return copy.copy(fitted).set_params(**params)
+
+
+def _look_at_maps(layer, below):
+    """Let a layer of images look at the maps of the layer below."""
+    if getattr(layer, "image_shape", None) == "auto" and hasattr(below, "maps_shape_"):
+        layer.set_params(image_shape=below.maps_shape_, channels_last=False)
+
+
+def _features(layer, residual, X):
+    """What a fitted layer tells the one above."""
+    return layer._apply(lambda model, v: features(model, v, residual), X)
+
+
+def _fitted_residual(layer, X, shares, before):
+    """The residual path of a layer, with maxima over the rows of X."""
+    units = layer._model(torch.device("cpu")).hidden
+    if not (units.is_discrete and units.support == (0.0, 1.0)):
+        raise ValueError(
+            f"residual needs layers with binary hidden units, and no pool_size; got {layer!r}."
+        )
+    field = layer._apply(lambda model, v: model.hidden_field(v), X)
+    maxima = (0.0, 0.0) if before is None else before.maxima
+    return Residual(shares).fitted(torch.from_numpy(field), maxima)

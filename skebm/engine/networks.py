@@ -1,0 +1,168 @@
+"""Networks: a stack of models and a linear map of what it gives, trained by backpropagation.
+
+    x_k = features_k(c_k + W_k x_{k−1}),   output = V x + d
+
+    W_k, c_k, V, d ← optimiser(∂/∂θ [Σ_i weight_i loss(output_i, target_i) + ½ weight_decay ‖·‖²])
+
+G. E. Hinton, R. R. Salakhutdinov (2006). Reducing the dimensionality of data with neural
+networks. Science 313.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from skebm.engine.batches import Batches
+from skebm.engine.noise import Noise
+from skebm.engine.stack import Level
+
+
+class Loss(ABC):
+    """What is minimised, of outputs and targets that are rows each."""
+
+    @abstractmethod
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each row: (n,)."""
+
+
+class CrossEntropy(Loss):
+    """−log softmax(output)_y; nothing where y, one column for each class, is not known."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return -(output.log_softmax(-1) * target).sum(-1)
+
+
+class SquaredError(Loss):
+    """½ ‖output − target‖²."""
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output - target).square().sum(-1) / 2
+
+
+class Network:
+    """A stack, and a linear map of the features of its top.
+
+    Parameters
+    ----------
+    levels : sequence of Level
+        The models, of which those from `n_frozen` on are trained: their weights and hidden biases.
+    V : Tensor of shape (n_outputs, n_features)
+    d : Tensor of shape (n_outputs,)
+    n_frozen : int
+    """
+
+    def __init__(self, levels: Sequence[Level], V: Tensor, d: Tensor, n_frozen: int = 0):
+        self.levels, self.V, self.d = levels, V, d
+        self.n_frozen = n_frozen
+        trained = [(level.model.W, level.model.c) for level in levels[n_frozen:]]
+        self.weights, self.biases = map(list, zip(*trained, (V, d)))
+        for parameter in (*self.weights, *self.biases):
+            parameter.grad = None
+            parameter.requires_grad_()
+
+    def parameters(self) -> dict[str, Tensor]:
+        named: dict[str, Tensor] = {}
+        for k, (W, c) in enumerate(zip(self.weights, self.biases)):
+            named |= {f"weights_{k}": W, f"biases_{k}": c}
+        return named
+
+    @property
+    def row_size(self) -> int:
+        """How many numbers the layers have for a row."""
+        return sum(level.model.row_size for level in self.levels)
+
+    def at_test(self) -> "Network":
+        return self
+
+    def __call__(
+        self, rows: Tensor, noise: Noise | None = None, dropout: Sequence[float] = (0.0, 0.0)
+    ) -> Tensor:
+        """The outputs for rows of the first level: (n, n_outputs).
+
+        With noise, an input or a hidden unit is zero with the probabilities `dropout`, and is
+        else divided by that of being kept.
+        """
+        of_input, of_hidden = dropout
+        x = rows if noise is None else _dropped(rows, of_input, noise)
+        for k, level in enumerate(self.levels):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and k >= self.n_frozen):
+                x = level.features(x)
+            if noise is not None:
+                x = _dropped(x, of_hidden, noise)
+        return torch.addmm(self.d, x, self.V.T)
+
+
+def _dropped(x: Tensor, probability: float, noise: Noise) -> Tensor:
+    if probability == 0:
+        return x
+    kept = noise.bernoulli(torch.full_like(x, 1 - probability))
+    return x * kept.div_(1 - probability)
+
+
+class Backprop:
+    """A network, and the optimiser that trains it."""
+
+    def __init__(
+        self,
+        model: Network,
+        loss: Loss,
+        *,
+        optimizer: str,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+        dropout: Sequence[float] = (0.0, 0.0),
+    ):
+        self.model, self.loss = model, loss
+        self.max_norm, self.dropout = max_norm, dropout
+        groups = [
+            {"params": model.weights, "weight_decay": weight_decay},
+            {"params": model.biases, "weight_decay": 0.0},
+        ]
+        # The rate is that of the epoch; the first is never used.
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+        self.optimizer = kinds[optimizer](groups, lr=0.0, fused=True)
+
+    def epoch(
+        self, batches: Batches, noise: Noise, learning_rate: float, momentum: float = 0.0
+    ) -> None:
+        """Visit every row once."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+            if "momentum" in group:
+                group["momentum"] = momentum
+        n_features = batches.X.shape[1]
+        kind = self.model.V.dtype
+        for rows, weight in batches(noise):
+            x, target = rows[:, :n_features].to(kind), rows[:, n_features:].to(kind)
+            self.optimizer.zero_grad()
+            output = self.model(x, noise, self.dropout)
+            (self.loss(output, target) * weight).sum().backward()
+            self.optimizer.step()
+            if self.max_norm is not None:
+                with torch.no_grad():
+                    for W in self.model.weights[:-1]:
+                        W.renorm_(2, 0, self.max_norm)
+
+    def report(self) -> dict[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        """The moments of the optimiser, by name."""
+        return {
+            f"{name}_{key}": value
+            for name, parameter in self.model.parameters().items()
+            for key, value in self.optimizer.state[parameter].items()
+            if value is not None
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        for name, parameter in self.model.parameters().items():
+            prefix = f"{name}_"
+            self.optimizer.state[parameter] = {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }

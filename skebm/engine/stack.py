@@ -1,0 +1,119 @@
+"""A stack of models: each is given what is told of the hidden units of the one below.
+
+x_k = features_k(c_k + W_k x_{k−1}),   or, with a residual path,
+
+x_k = (ζ₁ σ(a) + ζ₂ max(a, 0)/r) / m,  a = c_k + W_k x_{k−1},   r and m maxima over training rows
+
+log p(v) ≥ Σ_k E_q[log p(x_{k−1} | x_k) − log q(x_k | x_{k−1})] + E_q[log p_top(x)]
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from skebm.engine.models import RBM
+from skebm.engine.noise import Noise
+from skebm.engine.units import Units
+
+
+class Residual:
+    """A second path around the units of a layer, for what the first saturates on.
+
+    M. Roder, L. A. Passos, L. C. F. Ribeiro, C. Pereira, J. P. Papa (2020). A layer-wise
+    information reinforcement approach to improve learning in deep belief networks. ICAISC.
+    """
+
+    def __init__(self, shares: Sequence[float], maxima: Sequence[float] = (1.0, 1.0)):
+        self.shares, self.maxima = tuple(shares), tuple(maxima)
+
+    def __call__(self, field: Tensor) -> Tensor:
+        of_units, of_field = self.shares
+        rectified, largest = self.maxima
+        return (of_units * field.sigmoid() + of_field / rectified * field.clamp(min=0)) / largest
+
+    def fitted(self, field: Tensor, maxima: Sequence[float] = (0.0, 0.0)) -> "Residual":
+        """With the maxima over these rows, and those before: one where there is nothing to divide.
+
+        Features of no more than one stay as they are.
+        """
+        rectified = max(field.max().item(), maxima[0]) or 1.0
+        rectified = rectified if rectified > 0 else 1.0
+        largest = Residual(self.shares, (rectified, 1.0))(field).max().item()
+        return Residual(self.shares, (rectified, max(1.0, largest, maxima[1])))
+
+    def means(self, features: Tensor) -> Tensor:
+        """The units' means σ(a), of features: by bisection, since these rise with the field."""
+        low, high = torch.full_like(features, -40.0), torch.full_like(features, 40.0)
+        _, of_field = self.shares
+        if of_field:  # no field is above that at which the second path alone gives the features
+            alone = features * self.maxima[1] * self.maxima[0] / of_field
+            high = alone.clamp(min=40.0)
+        for _ in range(60):
+            middle = (low + high) / 2
+            above = self(middle) > features
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return ((low + high) / 2).sigmoid()
+
+
+class Level:
+    """A model in a stack.
+
+    Parameters
+    ----------
+    model : RBM
+        Whose hidden units are told of.
+    encode, decode : callable
+        What the visible units are made of by, of the features below, and the way back.
+    residual : Residual or None
+    """
+
+    def __init__(
+        self,
+        model: RBM,
+        encode: Callable[[Tensor], Tensor] = lambda rows: rows,
+        decode: Callable[[Tensor], Tensor] = lambda rows: rows,
+        residual: Residual | None = None,
+    ):
+        self.model, self.residual = model, residual
+        self.encode, self.decode = encode, decode
+
+    def inward(self, rows: Tensor) -> Tensor:
+        """Visible units: (n, n_visible)."""
+        return self.model.inward(self.encode(rows))
+
+    def outward(self, v: Tensor) -> Tensor:
+        """The features below, of visible units."""
+        return self.decode(self.model.outward(v))
+
+    def features(self, rows: Tensor) -> Tensor:
+        """What the level above is given: (n, n_features)."""
+        return features(self.model, self.inward(rows), self.residual)
+
+
+def features(model: RBM, v: Tensor, residual: Residual | None) -> Tensor:
+    """What is told of the hidden units, given the visible ones: (n, n_features)."""
+    field = model.hidden_field(v)  # (n, n_hidden)
+    return model.hidden.features(field) if residual is None else residual(field)
+
+
+def log_density(units: Units, x: Tensor, field: Tensor) -> Tensor:
+    """log p(x | field) of each row: (n,)."""
+    return (x * field).sum(-1) + units.log_base(x) - units.cumulant(field)
+
+
+def bound(levels: Sequence[Level], down: Sequence[RBM], rows: Tensor, noise: Noise) -> Tensor:
+    """The variational bound, from one draw of q, less log Z of the top: (n,).
+
+    `down` are the models whose p(v | h) leads from level to level; q goes by those of `levels`.
+    """
+    total = rows.new_zeros(len(rows))
+    for level, generative in zip(levels, down):
+        v, hidden = level.inward(rows), level.model.hidden.law()
+        field = level.model.hidden_field(v)  # (n, n_hidden)
+        h = hidden.sample(field, noise)  # (n, n_hidden)
+        total += log_density(generative.visible.law(), v, generative.visible_field(h))
+        total -= log_density(hidden, h, field)
+        rows = h
+    top = levels[-1]
+    return total - top.model.free_energy(top.inward(rows))

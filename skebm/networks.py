@@ -1,0 +1,546 @@
+"""DBNClassifier, DBNRegressor: a stack and a linear output, fine-tuned by backpropagation.
+
+output = V x_L + d,   x_k = features_k(c_k + W_k x_{k−1}),   all of V, d, W_k, c_k trained
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import field
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.special import log_softmax
+from sklearn.base import RegressorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_consistent_length, get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from skebm._shared import estimator
+from skebm._sklearn import Interval, StrOptions, check_sample_weight, check_y, fit_context
+from skebm.dbn import DBN
+from skebm.engine.batches import CHUNK
+from skebm.engine.networks import Backprop, CrossEntropy, Loss, Network, SquaredError
+from skebm.fitting import Trained, as_numpy, as_tensor
+from skebm.labels import Labelling
+from skebm.rbm import moments
+
+
+@estimator
+class BaseNetwork(Trained):
+    """A stack and a linear map of its features: what classifier and regressor share."""
+
+    layers: DBN | FrozenEstimator | Sequence = field(default=(256, 128), kw_only=False)
+    pretrain: bool = True
+    init: str = "pretrained"
+    freeze: int | str = 0
+    learning_rate: float = 0.001
+    batch_size: int = 64
+    n_iter: int | None = None
+    optimizer: str = "adam"
+    dropout: float = 0.0
+    input_dropout: float = 0.0
+
+    _parameter_constraints: ClassVar[dict] = {
+        **Trained._parameter_constraints,
+        "layers": [list, tuple, DBN, FrozenEstimator],
+        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
+        "pretrain": ["boolean"],
+        "init": [StrOptions({"pretrained", "default", "scaled"})],
+        "freeze": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+    }
+    _learned = ("dbn_", "coef_", "intercept_")
+    _epochs = (2000, 10, 200)
+    _n_first_tasks = 1
+    _loss: ClassVar[Loss]
+
+    # Training
+
+    def _train_on(self, X, y, sample_weight, *, partial=False, **settings):
+        resume = self.__sklearn_is_fitted__() and (partial or self.warm_start)
+        n_epochs = 1 if partial else self._n_epochs(X)
+        return self._train(
+            X, y, sample_weight, n_epochs=n_epochs, resume=resume, hold_back=not partial, **settings
+        )
+
+    def _targets(self, y, X, sample_weight, *, reset, classes):
+        """What the outputs should be, a row each, and the weights of the rows."""
+        raise NotImplementedError
+
+    def _prepare_training(
+        self, X, y, sample_weight, *, task, rng, resume, classes=None, **settings
+    ):
+        given = sample_weight
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        targets, weight = self._targets(y, X, sample_weight, reset=not resume, classes=classes)
+        if not resume:
+            self.dbn_ = self._stack(X, y, given, task, rng)
+        X = self.dbn_.estimators_[0]._validate_rows(X, reset=False)
+        return X, targets, weight, None
+
+    def _stack(self, X, y, sample_weight, task, rng):
+        """The stack that fine-tuning starts from, one of its own."""
+        init = self._init
+        given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
+        if isinstance(given, DBN) and given.__sklearn_is_fitted__():
+            return copy.copy(given)
+        if given is not self.layers:
+            raise ValueError(f"layers={self.layers} must hold a DBN that is fitted.")
+        stack = clone(given) if isinstance(given, DBN) else DBN(clone(given, safe=False))
+        if init == "default":  # all that is needed of it are shapes and scales
+            stack.set_params(n_iter=0, fine_tune=None)
+        for name in ("device", "verbose"):
+            if getattr(stack, name) is None:
+                stack.set_params(**{name: getattr(self, name)})
+        has_no_stream = stack.random_state is None
+        if has_no_stream:
+            stack.set_params(random_state=rng)
+        subtask = task.subcontext(task_name="pre-training")
+        with subtask.propagate_callback_context(stack):
+            subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            stack.fit(X, y, sample_weight)
+            subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
+        if has_no_stream:
+            stack.set_params(random_state=None)
+        return stack
+
+    @property
+    def _init(self):
+        """Where the hidden layers start from."""
+        if not self.pretrain and self.init == "scaled":
+            raise ValueError(
+                'init="scaled" takes the scale of pre-trained weights; it needs pretrain=True.'
+            )
+        return self.init if self.pretrain else "default"
+
+    def _encode(self, rows):
+        return self.dbn_.estimators_[0]._encode(rows)
+
+    def _dtype(self):
+        return self.coef_.dtype
+
+    def _trainer(self, X, batches, rng, resume):
+        levels = self.dbn_._levels(batches.device, self.precision)
+        levels[0].encode = lambda rows: rows  # the batches are encoded
+        dtype = getattr(torch, batches.dtype.name)
+        if resume:
+            V, d = (as_tensor(a, batches.device, dtype) for a in (self.coef_, self.intercept_))
+        else:
+            self._initialise(levels, rng)
+            n_outputs = batches.beside.shape[1]
+            n_features = self.dbn_.estimators_[-1]._n_features_out
+            V = _uniform(rng, (n_outputs, n_features), n_features).to(batches.device, dtype)
+            d = _uniform(rng, (n_outputs,), n_features).to(batches.device, dtype)
+        n_frozen = len(levels) if isinstance(self.freeze, str) else self.freeze
+        if n_frozen > len(levels):
+            raise ValueError(f"freeze={self.freeze}, but there are {len(levels)} layers.")
+        trainer = Backprop(
+            Network(levels, V, d, n_frozen),
+            self._loss,
+            optimizer=self.optimizer,
+            weight_decay=self.weight_decay,
+            max_norm=self.max_norm,
+            dropout=(self.input_dropout, self.dropout),
+        )
+        if resume and self.training_settings_ == self._training_settings():
+            trainer.load_state(
+                {
+                    name: as_tensor(array, batches.device)
+                    for name, array in self.training_state_.items()
+                    if name not in ("call", "held_out", "best")
+                }
+            )
+        return trainer
+
+    def _initialise(self, levels, rng):
+        """Other weights than those of the stack, where that is asked for."""
+        for level in levels:
+            W, c = level.model.W, level.model.c
+            if self._init == "default":
+                W.copy_(_uniform(rng, W.shape, W[0].numel()))
+                c.copy_(_uniform(rng, c.shape, W[0].numel()))
+            elif self._init == "scaled":
+                scale = W.square().mean().sqrt().item()
+                W.copy_(torch.from_numpy(rng.normal(0, scale, W.shape)))
+                c.zero_()
+
+    def _training_settings(self):
+        return repr((self.optimizer, self.momentum > 0, self.freeze))
+
+    def _fitted_attributes(self, trainer, history, rng):
+        network = trainer.model
+        return {
+            "dbn_": self.dbn_._with([level.model for level in network.levels]),
+            "coef_": as_numpy(network.V),
+            "intercept_": as_numpy(network.d),
+        } | super()._fitted_attributes(trainer, history, rng)
+
+    def _measure(self, model, rows):
+        x, target = rows.to(model.V).split([rows.shape[1] - len(model.d), len(model.d)], 1)
+        with torch.inference_mode():
+            pieces = x.split(max(1, CHUNK // model.row_size))
+            return self._figures(torch.cat([*map(model, pieces)]), target)
+
+    def _figures(self, output, target):
+        """Figures of merit of outputs, for `history_`."""
+        raise NotImplementedError
+
+    # What a fitted network can do
+
+    def _linear(self, X):
+        """The outputs for each row: (n_samples, n_outputs)."""
+        check_is_fitted(self)
+        H = self.dbn_._top_features(X)
+        return H @ self.coef_.T + self.intercept_
+
+    @property
+    def n_features_in_(self):
+        """Number of features seen during fit."""
+        return self.dbn_.n_features_in_
+
+    @property
+    def feature_names_in_(self):
+        """Names of the features, where X had names that are strings."""
+        return self.dbn_.feature_names_in_
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
+        stack = given if isinstance(given, DBN) else DBN(given)
+        tags.input_tags = copy.deepcopy(get_tags(stack).input_tags)
+        return tags
+
+
+@estimator
+class DBNClassifier(Labelling, BaseNetwork):
+    """Classifier: a deep belief network with a linear output, fine-tuned by backpropagation.
+
+    The stack of a :class:`DBN` is trained on the rows, greedily; then it is taken as a network
+    that computes p(y | x), and everything in it is trained to do so [1]_ ::
+
+        p(y | x) = softmax(V x_L + d),     x_k = features_k(c_k + W_k x_{k−1}),     x_0 = x
+        minimised: −log p(y | x), mean over rows, + ½ weight_decay ‖W, V‖²
+
+    Features are those that `transform` of a layer gives: σ(c_k + W_k x_{k−1}) for binary units, for
+    others their means, pooled where they are. Rows whose label is −1 are pre-trained on, and left
+    out of fine-tuning.
+
+    Parameters
+    ----------
+    %(stack)s
+    learning_rate : float, default=0.001
+        Learning rate of the optimiser.
+    batch_size : int, default=64
+        Rows in a batch.
+    n_iter : int or None, default=None
+        Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
+        most 200.
+    %(trained)s
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, by which `sample_weight` is multiplied in fine-tuning; "balanced" is
+        n_samples / (n_classes · n_samples_of_class).
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    dbn_ : DBN
+        The fine-tuned stack: `dbn_.transform` gives the features that the output layer sees.
+    coef_ : ndarray of shape (n_classes, n_top_features)
+        Weights V of the output layer.
+    intercept_ : ndarray of shape (n_classes,)
+        Biases d of the output layer.
+    %(network)s
+
+    Notes
+    -----
+    `history_` has "log_loss" (in nats) and "accuracy" of 1000 training rows. The `history_` of
+    pre-training is that of `dbn_`. A generative classifier, with the labels beside the top layer,
+    is a :class:`DBN` whose last layer is an :class:`RBMClassifier`.
+
+    See Also
+    --------
+    DBN : The stack alone, for a pipeline.
+    RBMClassifier : One layer, whose p(y | x) is exact.
+
+    References
+    ----------
+    .. [1] G. E. Hinton, R. R. Salakhutdinov (2006). Reducing the dimensionality of data with
+       neural networks. Science 313.
+    .. [2] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov (2014). Dropout:
+       a simple way to prevent neural networks from overfitting. JMLR 15.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import DBNClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = DBNClassifier((128, 64), random_state=0).fit(X[:1000] / 16, y[:1000])
+    >>> clf.score(X[1000:] / 16, y[1000:]) > 0.9
+    True
+    """
+
+    class_weight: dict | str | None = None
+
+    _parameter_constraints = {
+        **BaseNetwork._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+    _loss = CrossEntropy()
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None):
+        """Pre-train the stack, and fine-tune all of the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data, of the kind that the first layer takes.
+        y : array-like of shape (n_samples,)
+            Labels of any type; −1 stands for a label that is not known.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the rows
+            repeated that often. Other weights are relative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            Where an argument or the data are invalid, and where the parameters are no longer finite
+            at the end of an epoch. The estimator is then as it was before the call.
+        """
+        return self._train_on(X, y, sample_weight)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Fine-tune for one epoch, going on from where training stopped.
+
+        The first call pre-trains the stack on its rows, as `fit` does; a stack that is fitted
+        already is the better start for data that come in parts. No rows are held back.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data: any number of rows, taken in batches of `batch_size`.
+        y : array-like of shape (n_samples,)
+            Labels, of those in `classes`, or −1.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there are; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        self._check_partial(classes)
+        return self._train_on(X, y, sample_weight, partial=True, classes=classes)
+
+    def _targets(self, y, X, sample_weight, *, reset, classes):
+        one_hot, weight = self._one_hot(y, X, sample_weight, classes=classes, reset=reset)
+        self._class_shares(one_hot, weight)
+        return one_hot, weight
+
+    def _held_out_scores(self, model, rows, beside):
+        return (model(rows).argmax(1) == beside.argmax(1)).double()
+
+    def _figures(self, output, target):
+        right = output.argmax(1) == target.argmax(1)
+        return {
+            "log_loss": self._loss(output, target).mean().item(),
+            "accuracy": right.double().mean().item(),
+        }
+
+    def predict_log_proba(self, X):
+        """log p(y | x) of every class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+            In nats, in the order of `classes_`.
+        """
+        return log_softmax(self._linear(X), axis=1)
+
+
+@estimator
+class DBNRegressor(RegressorMixin, BaseNetwork):
+    """Regressor: a deep belief network with a linear output, fine-tuned by backpropagation.
+
+    The stack of a :class:`DBN` is trained on the rows, greedily; then it is taken as a network
+    that predicts y, and everything in it is trained to do so [1]_ ::
+
+        y(x) = location + scale · (V x_L + d),     x_k = features_k(c_k + W_k x_{k−1}),     x_0 = x
+        minimised: ½ Σ_j (y_j − y_j(x))² / scale_j², mean over rows, + ½ weight_decay ‖W, V‖²
+
+    Parameters
+    ----------
+    %(stack)s
+    learning_rate : float, default=0.001
+        Learning rate of the optimiser.
+    batch_size : int, default=64
+        Rows in a batch.
+    n_iter : int or None, default=None
+        Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
+        most 200.
+    %(trained)s
+
+    Attributes
+    ----------
+    dbn_ : DBN
+        The fine-tuned stack: `dbn_.transform` gives the features that the output layer sees.
+    coef_ : ndarray of shape (n_outputs, n_top_features)
+        Weights V of the output layer.
+    intercept_ : ndarray of shape (n_outputs,)
+        Biases d of the output layer.
+    target_location_ : ndarray of shape (n_outputs,)
+        Means of the targets.
+    target_scale_ : ndarray of shape (n_outputs,)
+        Their standard deviations; 1 for a constant target.
+    %(network)s
+
+    Notes
+    -----
+    `history_` has the "mean_squared_error" of 1000 training rows. The `history_` of pre-training
+    is that of `dbn_`.
+
+    See Also
+    --------
+    DBN : The stack alone, for a pipeline.
+    DBNClassifier : The same for labels.
+
+    References
+    ----------
+    .. [1] G. E. Hinton, R. R. Salakhutdinov (2006). Reducing the dimensionality of data with
+       neural networks. Science 313.
+    .. [2] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov (2014). Dropout:
+       a simple way to prevent neural networks from overfitting. JMLR 15.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skebm import DBNRegressor, GaussianRBM
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = DBNRegressor([GaussianRBM(32)], n_iter=20, random_state=0).fit(X[:300], y[:300])
+    >>> model.score(X[300:], y[300:]) > 0.4
+    True
+    """
+
+    _loss = SquaredError()
+    _held_out = "The score is minus the mean squared error."
+    _reported = {"mean_squared_error": "mean squared error = {:.4g}"}
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None):
+        """Pre-train the stack, and fine-tune all of the network.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data, of the kind that the first layer takes.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the rows
+            repeated that often. Other weights are relative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            Where an argument or the data are invalid, and where the parameters are no longer finite
+            at the end of an epoch. The estimator is then as it was before the call.
+        """
+        return self._train_on(X, y, sample_weight)
+
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Fine-tune for one epoch, going on from where training stopped.
+
+        The first call pre-trains the stack on its rows, as `fit` does, and takes location and scale
+        of the targets from them. No rows are held back.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data: any number of rows, taken in batches of `batch_size`.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._train_on(X, y, sample_weight, partial=True)
+
+    def _targets(self, y, X, sample_weight, *, reset, classes):
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        y = check_y(y, multi_output=True, y_numeric=True, estimator=self)
+        check_consistent_length(X, y)
+        y = y.astype(np.float64).reshape(len(y), -1)
+        if reset:
+            self.target_location_, self.target_scale_ = moments(y, sample_weight)
+        elif y.shape[1] != len(self.target_scale_):
+            raise ValueError(
+                f"y has {y.shape[1]} outputs, but {len(self.target_scale_)} were fitted."
+            )
+        return (y - self.target_location_) / self.target_scale_, sample_weight
+
+    def _held_out_scores(self, model, rows, beside):
+        return -(model(rows) - beside).square().mean(1)
+
+    def _figures(self, output, target):
+        error = (output - target) * torch.as_tensor(self.target_scale_).to(output)
+        return {"mean_squared_error": error.square().mean().item()}
+
+    def predict(self, X):
+        """The prediction for each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        check_is_fitted(self)
+        y = self.target_location_ + self.target_scale_ * self._linear(X)
+        return y[:, 0] if y.shape[1] == 1 else y
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+def _uniform(rng, shape, n_inputs):
+    """Numbers between ±1/√n_inputs, as :class:`torch.nn.Linear` starts from."""
+    return torch.from_numpy(rng.uniform(-1, 1, shape) / n_inputs**0.5)
