@@ -66,6 +66,11 @@ class Checkpoint:
 
     def setup(self, estimator, context):
         """Check the arguments."""
+        if not hasattr(estimator, "_finish"):
+            raise ValueError(
+                f"Checkpoint cannot finish a {type(estimator).__name__}; give it to the estimators "
+                "that it is made of, by their `set_callbacks`."
+            )
         check_scalar(self.every, "every", Integral, min_val=1)
         if not Path(self.path).parent.is_dir():
             raise ValueError(f"path={str(self.path)!r} is in a folder that does not exist.")

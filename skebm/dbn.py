@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import field
 from numbers import Integral, Real
 
@@ -119,7 +120,7 @@ class DBN(
         The fitted layers. Their hidden units given their visible ones are the way up.
     generative_ : list
         The way down: layers whose visible units given their hidden ones lead from one level to
-        the next. Those of `estimators_`, until "up-down" has tuned them.
+        the next. Those of `estimators_`, until "up-down" has given it weights of its own.
     residual_maxima_ : ndarray of shape (n_layers, 2)
         r and m of each layer, with `residual`.
     history_ : dict of ndarrays
@@ -334,68 +335,69 @@ class DBN(
     def _train(self, X, y, sample_weight, *, resume, partial=False, classes=None):
         with unchanged_on_error(self):
             layers = self._configured()
-            shares = self._residual_shares()
+            if self.fine_tune is not None and self._residual_shares() is not None:
+                raise ValueError('fine_tune="up-down" has no residual path; set residual=None.')
             if resume and len(layers) != len(self.estimators_):
                 raise ValueError(
                     f"layers has {len(layers)} layers, but {len(self.estimators_)} were fitted; "
                     "training goes on only with as many."
                 )
-            rng = check_random_state(self.random_state)
-            tuned = resume and self._is_untied
-            untie = self.fine_tune is not None and not (partial and not tuned)
-            task = self._init_callback_context(max_subtasks=len(layers) + untie)
+            was_tuned = resume and bool(self.untied_)
+            tune = was_tuned or (self.fine_tune is not None and not partial)
+            task = self._init_callback_context(max_subtasks=len(layers) + tune)
             task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            fitted: list[BaseEBM] = []
-            residuals: list[Residual] = []
-            rows = X
-            for k, layer in enumerate(layers):
-                subtask = task.subcontext(task_name="layer")
-                if fitted:
-                    _look_at_maps(layer, fitted[-1])
-                if resume:
-                    layer = _resumed(layer, self.estimators_[k])
-                if _is_frozen(layer):
-                    layer = layer.estimator
-                elif not tuned:
-                    self._fit_layer(layer, rows, y, sample_weight, subtask, partial, classes, rng)
-                fitted.append(layer)
-                residual = None
-                if shares is not None:
-                    before = self._residuals[k] if resume and partial else None
-                    residual = _fitted_residual(layer, rows, shares, before)
-                    residuals.append(residual)
-                if k + 1 < len(layers):
-                    rows = _features(layer, residual, rows)
-            down = self.generative_ if tuned else fitted
-            self.estimators_: list[BaseEBM] = fitted
-            self.generative_: list[BaseEBM] = down
-            self.__dict__.pop("residual_maxima_", None)
-            if shares is not None:
-                self.residual_maxima_ = np.array([residual.maxima for residual in residuals])
-            if not resume:
-                self.fine_tuning_ = {}
-            if untie:
+            if not was_tuned:
+                old = self.estimators_ if resume else None
+                given = {"y": y, "classes": classes} if partial else {"y": y}
+                self.estimators_: list[BaseEBM] = self._fit_layers(
+                    layers, X, given, sample_weight, task, old=old, partial=partial
+                )
+                self.untied_: list[BaseEBM] = []
+                self.fine_tuning_: dict = {}
+            else:
+                self.estimators_ = [*map(_resumed, layers, self.estimators_)]
+            if tune:
                 n_epochs = 1 if partial else self.fine_tune_n_iter
                 subtask = task.subcontext(task_name="up-down", max_subtasks=n_epochs)
-                self._tune(X, y, sample_weight, rng, subtask, n_epochs)
+                self._tune(X, y, sample_weight, subtask, n_epochs)
             task.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
 
-    def _fit_layer(self, layer, rows, y, sample_weight, subtask, partial, classes, rng):
-        """Fit one layer, whose random stream is that of the stack if it has none of its own."""
-        shares_stream = layer.random_state is None
-        if shares_stream:
-            layer.set_params(random_state=rng)
-        labels = {}
-        if get_tags(layer).estimator_type == "classifier":
-            labels = {"y": y, "classes": classes} if partial else {"y": y}
-        with subtask.propagate_callback_context(layer):
-            subtask.call_on_fit_task_begin(estimator=self, X=rows, y=y)
-            train = layer.partial_fit if partial else layer.fit
-            train(rows, sample_weight=sample_weight, **labels)
-            subtask.call_on_fit_task_end(estimator=self, X=rows, y=y)
-        if shares_stream:
-            layer.set_params(random_state=None)
+    def _fit_layers(self, layers, X, given, sample_weight, task, *, old, partial):
+        """The layers, fitted from the first to the last, and the maxima of their residual paths.
+
+        `given` is what layers that are classifiers are told besides, `old` are the fitted layers
+        that training goes on from.
+        """
+        shares, maxima = self._residual_shares(), []
+        rng = check_random_state(self.random_state)
+        before = self._residuals if old and partial else [None] * len(layers)
+        fitted: list[BaseEBM] = []
+        for k, layer in enumerate(layers):
+            if fitted:
+                _look_at_maps(layer, fitted[-1])
+            layer = _resumed(layer, old[k]) if old else layer
+            subtask = task.subcontext(task_name="layer")
+            if _is_frozen(layer):
+                layer = layer.estimator
+            else:
+                train = layer.partial_fit if partial else layer.fit
+                labels = given if get_tags(layer).estimator_type == "classifier" else {}
+                with _stream(layer, rng), subtask.propagate_callback_context(layer):
+                    subtask.call_on_fit_task_begin(estimator=self, X=X)
+                    train(X, sample_weight=sample_weight, **labels)
+                    subtask.call_on_fit_task_end(estimator=self, X=X)
+            fitted.append(layer)
+            residual = None
+            if shares is not None:
+                residual = _fitted_residual(layer, X, shares, before[k])
+                maxima.append(residual.maxima)
+            if k + 1 < len(layers):
+                X = _features(layer, residual, X)
+        self.__dict__.pop("residual_maxima_", None)
+        if shares is not None:
+            self.residual_maxima_ = np.array(maxima)
+        return fitted
 
     def _residual_shares(self):
         if self.residual is None:
@@ -408,11 +410,9 @@ class DBN(
             )
         return tuple(float(share) for share in shares)
 
-    def _tune(self, X, y, sample_weight, rng, task, n_epochs):
+    def _tune(self, X, y, sample_weight, task, n_epochs):
         """Contrastive wake-sleep: epochs of all layers together."""
-        if self.residual is not None:
-            raise ValueError('fine_tune="up-down" has no residual path; set residual=None.')
-        first, *_, top = self.estimators_
+        first, top = self.estimators_[0], self.estimators_[-1]
         X = first._validate_rows(X, reset=False)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
@@ -427,41 +427,37 @@ class DBN(
             shuffle=top.shuffle,
             device=device,
             dtype=first.components_.dtype,
-            encode=first._encode,
             beside=beside,
         )
         up, down = (
             [layer._level(device) for layer in layers[:-1]]
             for layers in (self.estimators_, self.generative_)
         )
-        if up:
-            up[0].encode = lambda rows: rows  # the batches are encoded
         stack = UpDown(batches, up, down, top._level(device))
+        rng = copy.deepcopy(top.random_state_)
         trainer = top._trainer(X, stack, rng, resume=True)
         noise = Noise(0, device)
         history = {name: list(values) for name, values in self.fine_tuning_.items()}
-        for _ in range(n_epochs):
+        done = len(history.get("epoch", ()))
+        for epoch in range(done + 1, done + n_epochs + 1):
             subtask = task.subcontext(task_name="epoch")
             subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
             begin = time.perf_counter()
             noise.restart(seed_of(rng))
-            rate = self.fine_tune_learning_rate
             with devices.precision(device, top.precision):
-                stack.train(trainer, noise, rate, top.momentum)
-            top._check_finite(trainer.model, 1)
-            epoch, seconds = 1 + len(history.get("epoch", ())), time.perf_counter() - begin
-            row = {"epoch": epoch, "seconds": seconds}
+                stack.train(trainer, noise, self.fine_tune_learning_rate, top.momentum)
+            top._check_finite(trainer.model, epoch)
+            row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
             append(history, row | top._measure(trainer.model.at_test(), stack.probe))
             if subtask.call_on_fit_task_end(estimator=self, X=X, y=y):
                 break
+        known = {name: list(values) for name, values in top.history_.items()}
         tuned = copy.copy(top)
         tuned.__dict__.pop("_log_z", None)
-        known = {name: list(values) for name, values in top.history_.items()}
-        tuned.__dict__.update(top._fitted_attributes(trainer, known, top.random_state_))
-        pairs = zip(self.estimators_, self.generative_, up, down)
-        moved = [(u._with(up.model), d._with(down.model)) for u, d, up, down in pairs]
-        self.estimators_ = [*(u for u, _ in moved), tuned]
-        self.generative_ = [*(d for _, d in moved), tuned]
+        tuned.__dict__.update(top._fitted_attributes(trainer, known, rng))
+        lower = [layer._with(level.model) for layer, level in zip(self.estimators_, up)]
+        untied = [layer._with(level.model) for layer, level in zip(self.generative_, down)]
+        self.estimators_, self.untied_ = [*lower, tuned], untied
         self.fine_tuning_ = {name: np.array(values) for name, values in history.items()}
 
     # What a fitted stack can do
@@ -490,9 +486,6 @@ class DBN(
         """A copy of this stack with the weights and biases of other models."""
         other = copy.copy(self)
         other.estimators_ = [e._with(model) for e, model in zip(self.estimators_, models)]
-        other.generative_ = other.estimators_
-        if self._is_untied:
-            other.generative_ = [*self.generative_[:-1], other.estimators_[-1]]
         return other
 
     def _levels_of(self, X):
@@ -565,10 +558,11 @@ class DBN(
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
         method : {"auto", "bound", "top"}, default="auto"
-            "auto" is "bound" where there is one. "bound": the variational lower bound of log p(x), with log Z of the top layer as in
-            :func:`skebm.log_partition`, exact for up to 18 units and else estimated with a fixed
-            seed. The expectation over q is the mean of `n_draws` draws, also with a fixed seed,
-            the same for every row. Of a single layer it is log p(x). "top": what `score_samples`
+            "auto" is "bound" where there is one. "bound": the variational lower bound of log p(x),
+            with log Z of the top layer as in :func:`skebm.log_partition`, exact for up to 18 units
+            and else estimated with a fixed seed. The expectation over q is the mean of `n_draws`
+            draws, also with a fixed seed, the same for every row. Of a single layer it is
+            log p(x). "top": what `score_samples`
             of the top layer says of what the layers below make of the row.
         n_draws : int, default=10
             Number of draws for "bound".
@@ -783,8 +777,9 @@ class DBN(
         return [Residual(shares, maxima) for maxima in self.residual_maxima_.tolist()]
 
     @property
-    def _is_untied(self):
-        return any(u is not d for u, d in zip(self.estimators_, self.generative_))
+    def generative_(self):
+        """The way down: list of fitted layers."""
+        return [*self.untied_, *self.estimators_[len(self.untied_) :]]
 
     @property
     def _n_features_out(self):
@@ -826,6 +821,19 @@ def _resumed(layer, fitted):
         return layer
     params = layer.get_params(deep=False) | {"warm_start": True}
     return copy.copy(fitted).set_params(**params)
+
+
+@contextmanager
+def _stream(layer, rng):
+    """Let a layer that has no random stream of its own draw from another."""
+    has_none = layer.random_state is None
+    if has_none:
+        layer.set_params(random_state=rng)
+    try:
+        yield
+    finally:
+        if has_none:
+            layer.set_params(random_state=None)
 
 
 def _look_at_maps(layer, below):

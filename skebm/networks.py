@@ -22,7 +22,7 @@ from skebm._sklearn import Interval, StrOptions, check_sample_weight, check_y, f
 from skebm.dbn import DBN
 from skebm.engine.batches import CHUNK
 from skebm.engine.networks import Backprop, CrossEntropy, Loss, Network, SquaredError
-from skebm.fitting import Trained, as_numpy, as_tensor
+from skebm.fitting import Trained, as_numpy, as_tensor, seed_of
 from skebm.labels import Labelling
 from skebm.rbm import moments
 
@@ -160,6 +160,8 @@ class BaseNetwork(Trained):
 
     def _initialise(self, levels, rng):
         """Other weights than those of the stack, where that is asked for."""
+        # Not the stream itself: the stack may have begun with the same one.
+        rng = np.random.default_rng(seed_of(rng))
         for level in levels:
             W, c = level.model.W, level.model.c
             if self._init == "default":

@@ -35,7 +35,10 @@ class Labelled(Units):
 
         (…, n_classes, n_hidden) and (…, n_classes)
         """
-        means, cumulants = self.units.mean_and_cumulant(self._fields(field))
+        fields = self._fields(field)
+        if fields.requires_grad:  # nothing is overwritten then
+            return self.units.mean(fields), self.units.cumulant(fields) + self.d
+        means, cumulants = self.units.mean_and_cumulant(fields)
         return means, cumulants + self.d
 
     def logits(self, field: Tensor) -> Tensor:

@@ -61,10 +61,15 @@ class UpDown:
         return self.probe.mean(0)
 
     def _raised(self, rows: Tensor) -> Tensor:
-        x, beside = rows[:, : self.n_features], rows[:, self.n_features :]
+        x, beside = self._split(rows)
         for level in self.levels:
-            x = level.features(x.to(level.model.W))
-        return torch.cat([self.top.encode(x), beside.to(x)], 1)
+            x = level.features(x)
+        return torch.cat([self.top.encode(x), beside], 1)
+
+    def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first level is given, and what stands beside it."""
+        rows = rows.to(self.top.model.W)
+        return rows[:, : self.n_features], rows[:, self.n_features :]
 
     def train(self, trainer: Trainer, noise: Noise, rate: float, momentum: float) -> None:
         """Visit every row once."""
@@ -74,12 +79,12 @@ class UpDown:
     def __call__(self, noise: Noise) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the top. The levels below learn before and after the top has used each."""
         for rows, weight in self.batches(noise):
-            x, beside = rows[:, : self.n_features], rows[:, self.n_features :]
+            x, beside = self._split(rows)
             for level, down in zip(self.levels, self.down):
-                v = level.inward(x.to(level.model.W))
+                v = level.inward(x)
                 x = level.model.sample_hidden(v, noise)
                 self._follow(down.model, v, x, weight, of_visible=True)
-            yield torch.cat([self.top.encode(x), beside.to(x)], 1), weight
+            yield torch.cat([self.top.encode(x), beside], 1), weight
             states = self.trainer.phases.model
             v = self.trainer.model.visible.plain(states.v)[:, : self.top.model.n_visible]
             h = self.top.outward(v)
