@@ -94,8 +94,9 @@ layers : sequence or DBN, default=(256, 128)
         Where the hidden layers start from. "pretrained": the weights and hidden biases of the
         stack. "default": those that :class:`torch.nn.Linear` would have, uniform between
         ±1/√n_inputs; nothing is pre-trained then. "scaled": normal numbers with the root mean
-        square of each layer's pre-trained weights, and no biases: a control that tells what
-        pre-training does besides setting the scale. The output layer starts as in "default".
+        square of each layer's pre-trained weights, and biases that are all the mean of its
+        pre-trained ones: a control that tells what pre-training does besides setting the scale.
+        The output layer starts as in "default".
     freeze : int or "all", default=0
         How many of the lowest layers keep their weights. "all" trains the output layer alone.
     dropout : float, default=0.0

@@ -390,7 +390,7 @@ class DBN(
             fitted.append(layer)
             residual = None
             if shares is not None:
-                residual = _fitted_residual(layer, X, shares, before[k])
+                residual = _fitted_residual(layer, X, shares, before[k], sample_weight)
                 maxima.append(residual.maxima)
             if k + 1 < len(layers):
                 X = _features(layer, residual, X)
@@ -847,7 +847,7 @@ def _features(layer, residual, X):
     return layer._apply(lambda model, v: features(model, v, residual), X)
 
 
-def _fitted_residual(layer, X, shares, before):
+def _fitted_residual(layer, X, shares, before, sample_weight):
     """The residual path of a layer, with maxima over the rows of X."""
     units = layer._model(torch.device("cpu")).hidden
     if not (units.is_discrete and units.support == (0.0, 1.0)):
@@ -855,5 +855,7 @@ def _fitted_residual(layer, X, shares, before):
             f"residual needs layers with binary hidden units, and no pool_size; got {layer!r}."
         )
     field = layer._apply(lambda model, v: model.hidden_field(v), X)
+    if sample_weight is not None:
+        field = field[np.asarray(sample_weight) > 0]
     maxima = (0.0, 0.0) if before is None else before.maxima
     return Residual(shares).fitted(torch.from_numpy(field), maxima)

@@ -170,7 +170,7 @@ class BaseNetwork(Trained):
             elif self._init == "scaled":
                 scale = W.square().mean().sqrt().item()
                 W.copy_(torch.from_numpy(rng.normal(0, scale, W.shape)))
-                c.zero_()
+                c.fill_(c.mean())
 
     def _training_settings(self):
         return repr((self.optimizer, self.momentum > 0, self.freeze))
@@ -519,7 +519,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         return -(model(rows) - beside).square().mean(1)
 
     def _figures(self, output, target):
-        error = (output - target) * torch.as_tensor(self.target_scale_).to(output)
+        error = (output - target) * torch.tensor(self.target_scale_).to(output)
         return {"mean_squared_error": error.square().mean().item()}
 
     def predict(self, X):

@@ -294,6 +294,7 @@ def test_the_scale_of_pre_training_can_be_had_without_its_weights(Estimator):
         W, T = layer.components_.ravel(), trained.components_.ravel()
         assert abs(np.corrcoef(W, T)[0, 1]) < 0.15
         assert abs(W.mean()) < 0.15 * W.std()
+        assert_allclose(layer.intercept_hidden_, trained.intercept_hidden_.mean())
     with pytest.raises(ValueError, match='init="scaled" takes the scale of pre-trained weights'):
         small(Estimator, pretrain=False, init="scaled").fit(X, y)
 
