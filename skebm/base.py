@@ -17,7 +17,13 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from skebm._sklearn import (
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    fit_context,
+    num_samples,
+)
 from skebm.engine import devices
 from skebm.engine.batches import CHUNK, chunks, to_device
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
@@ -166,7 +172,8 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
             finite at the end of an epoch. The estimator is then as it was before the call.
         """
         resume = self.warm_start and self.__sklearn_is_fitted__()
-        return self._train(X, y, sample_weight, n_epochs=self._n_epochs(X), resume=resume)
+        n_epochs = self._n_epochs(num_samples(X))
+        return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=resume)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, sample_weight=None):

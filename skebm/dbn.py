@@ -9,6 +9,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.frozen import FrozenEstimator
@@ -37,6 +38,7 @@ from skebm.rbm import BernoulliRBM
 #: Parameters of the layers that the stack can set in all of them.
 OF_LAYERS = (
     "learning_rate",
+    "learning_rate_schedule",
     "batch_size",
     "n_iter",
     "gradient",
@@ -90,8 +92,8 @@ class DBN(
         :class:`~sklearn.frozen.FrozenEstimator` is taken as it is. The images of a
         :class:`ConvRBM` on another one are the maps of the one below. A last layer that is an
         :class:`RBMClassifier` is given the labels, and the stack is a classifier [1]_.
-    learning_rate, batch_size, n_iter, gradient, momentum, weight_decay, temperature, device, \
-            precision, verbose : a value, a sequence or None, default=None
+    learning_rate, learning_rate_schedule, batch_size, n_iter, gradient, momentum, weight_decay, \
+            temperature, device, precision, verbose : a value, a sequence or None, default=None
         Parameters of the layers: a value is set in all of them, a sequence has one for each
         layer. None, also in a sequence, leaves a layer what it has.
     output : {"top", "all"}, default="top"
@@ -162,6 +164,7 @@ class DBN(
 
     layers: Sequence = field(default=(256, 128), kw_only=False)
     learning_rate: float | Sequence | None = None
+    learning_rate_schedule: str | Sequence | None = None
     batch_size: int | Sequence | None = None
     n_iter: int | Sequence | None = None
     gradient: object = None
@@ -518,9 +521,9 @@ class DBN(
         X : ndarray of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        top = self.estimators_[-1]
+        n_features = self.estimators_[-1]._n_features_out
         if self.output == "all" and np.shape(H)[1:] == (self._n_features_out,):
-            H = np.asarray(H)[:, -top._n_features_out :]
+            H = np.asarray(H)[:, -n_features:]
         for layer, residual in zip(self.generative_[::-1], self._residuals[::-1]):
             if residual is not None:
                 H = residual.means(torch.as_tensor(np.asarray(H))).numpy()
@@ -528,20 +531,20 @@ class DBN(
         return H
 
     def reconstruction_error(self, X):
-        """Mean squared error of each row's `inverse_transform(transform(X))`.
+        """Mean squared error of each row that comes up and down again.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
 
         Returns
         -------
         error : ndarray of shape (n_samples,)
+            Of `inverse_transform(transform(X))`; of a table in numbers, one-hot for categories.
         """
-        again = self.inverse_transform(self.transform(X))
-        rows = self.estimators_[0]._validate_rows(X, reset=False)
-        rows = rows.toarray() if hasattr(rows, "toarray") else rows
-        return np.square(rows - again.reshape(rows.shape)).mean(1)
+        again = self.inverse_transform(self._top_features(X))
+        rows, again = (self.estimators_[0]._validate_rows(Z, reset=False) for Z in (X, again))
+        return np.square((rows.toarray() if issparse(rows) else rows) - again).mean(1)
 
     @validate_params(
         {
@@ -631,14 +634,25 @@ class DBN(
             "n_samples": [Interval(Integral, 1, None, closed="left")],
             "n_steps": [Interval(Integral, 0, None, closed="left")],
             "y": "no_validation",
+            "mean": ["boolean"],
             "method": [StrOptions({"gibbs", "pt"})],
             "init": "no_validation",
+            "temperature": [Interval(Real, 0, None, closed="neither"), None],
             "random_state": ["random_state"],
         },
         prefer_skip_nested_validation=True,
     )
     def sample(
-        self, n_samples=1, n_steps=1000, *, y=None, method="gibbs", init=None, random_state=None
+        self,
+        n_samples=1,
+        n_steps=1000,
+        *,
+        y=None,
+        mean=False,
+        method="gibbs",
+        init=None,
+        temperature=None,
+        random_state=None,
     ):
         """Draw rows: chains in the top layer, then one draw from each layer on the way down.
 
@@ -650,10 +664,15 @@ class DBN(
             Sweeps in each chain.
         y : label, or array-like of shape (n_samples,), default=None
             The class, or the class of each row, where the top layer is a classifier.
+        mean : bool, default=False
+            Whether the last layer on the way, that of the rows, gives its means instead of a draw:
+            grey values for pictures.
         method : {"gibbs", "pt"}, default="gibbs"
             As in :meth:`BernoulliRBM.sample`.
         init : array-like of shape (n_samples, n_features), default=None
             Rows that the chains start from, as the layers below the top see them.
+        temperature : float, default=None
+            The top is sampled at, p ∝ exp(−E/temperature); None takes its own temperature.
         random_state : int, RandomState instance or None, default=None
             None goes on with the stream of the top layer: another call gives other samples.
 
@@ -671,12 +690,24 @@ class DBN(
             if not hasattr(self, "predict"):
                 raise ValueError("y needs a top layer that is a classifier, RBMClassifier.")
             labels = {"y": y}
+        if mean and not below:
+            raise ValueError("mean=True needs a layer below the top, whose means it gives.")
         start = None if init is None else self._below(init)
-        rows = top.sample(n_samples, n_steps, method=method, init=start, random_state=rng, **labels)
+        rows = top.sample(
+            n_samples,
+            n_steps,
+            method=method,
+            init=start,
+            temperature=temperature,
+            random_state=rng,
+            **labels,
+        )
         for layer, residual in zip(below[::-1], self._residuals[-2::-1]):
             if residual is not None:
                 rows = residual.means(torch.as_tensor(rows)).numpy()
-            noise = Noise(seed_of(rng), devices.resolve(layer.device, fall_back=True))
+            noise = None
+            if not mean or layer is not below[0]:
+                noise = Noise(seed_of(rng), devices.resolve(layer.device, fall_back=True))
             rows = layer._present(layer._reconstruct(rows, noise))
         return rows
 

@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions, num_samples
+from skebm._sklearn import Interval, StrOptions
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.noise import Noise
@@ -134,11 +134,11 @@ class Trained(CallbackSupportMixin, BaseEstimator):
 
     # The loop
 
-    def _n_epochs(self, X):
-        """How many epochs a fit to X makes."""
+    def _n_epochs(self, n_rows):
+        """How many epochs a fit to so many rows makes."""
         if self.n_iter is not None:
             return self.n_iter
-        n_batches = -(-max(1, num_samples(X)) // self.batch_size)
+        n_batches = -(-max(1, n_rows) // self.batch_size)
         n_updates, least, most = self._epochs
         return int(np.clip(-(-n_updates // n_batches), least, most))
 

@@ -114,7 +114,7 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if missing.all(axis=0).any():
             empty = np.flatnonzero(missing.all(axis=0)).tolist()
             raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
-        n_epochs = estimator._n_epochs(X)
+        n_epochs = estimator._n_epochs(len(X))
         estimator._train(X, None, None, n_epochs=n_epochs, resume=False, n_sweeps=self.n_sweeps)
         self.estimator_ = estimator
         self.seed_ = rng.randint(np.iinfo(np.int32).max)

@@ -62,7 +62,7 @@ class Labelling(ClassifierMixin):
 
     def _find_classes(self, y, classes, reset):
         """Which labels are known, −1 being one of them where it is a class."""
-        known = ~_is_minus_one(y)
+        known = ~is_minus_one(y)
         check_classification_targets(y[known])
         if classes is not None:
             classes = np.unique(classes)
@@ -78,7 +78,7 @@ class Labelling(ClassifierMixin):
             self.classes_: np.ndarray = classes
         elif classes is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(f"classes={classes} differ from those before, {self.classes_}.")
-        return known | _is_minus_one(self.classes_).any()
+        return known | is_minus_one(self.classes_).any()
 
     def _weights(self, y, known, sample_weight):
         """The weights of the rows, by their labels too."""
@@ -109,7 +109,7 @@ class Labelling(ClassifierMixin):
     # Classes
 
     def predict_proba(self, X):
-        """p(y | v) of every class, exactly.
+        """p(y | v) of every class.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class Labelling(ClassifierMixin):
             raise ValueError(f"y has the labels {unknown}, which are not in {self.classes_}.")
 
 
-def _is_minus_one(y):
+def is_minus_one(y):
     """Where a label is −1, which stands for none unless it is a class."""
     if y.dtype.kind in "iuf":
         return y == -1

@@ -18,12 +18,19 @@ from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions, check_sample_weight, check_y, fit_context
+from skebm._sklearn import (
+    Interval,
+    StrOptions,
+    check_sample_weight,
+    check_y,
+    fit_context,
+    num_samples,
+)
 from skebm.dbn import DBN
 from skebm.engine.batches import CHUNK
 from skebm.engine.networks import Backprop, CrossEntropy, Loss, Network, SquaredError
 from skebm.fitting import Trained, as_numpy, as_tensor, seed_of
-from skebm.labels import Labelling
+from skebm.labels import Labelling, is_minus_one
 from skebm.rbm import moments
 
 
@@ -53,7 +60,7 @@ class BaseNetwork(Trained):
         "input_dropout": [Interval(Real, 0, 1, closed="left")],
     }
     _learned = ("dbn_", "coef_", "intercept_")
-    _epochs = (2000, 10, 200)
+    _epochs = (2000, 10, 500)
     _n_first_tasks = 1
     _loss: ClassVar[Loss]
 
@@ -61,10 +68,14 @@ class BaseNetwork(Trained):
 
     def _train_on(self, X, y, sample_weight, *, partial=False, **settings):
         resume = self.__sklearn_is_fitted__() and (partial or self.warm_start)
-        n_epochs = 1 if partial else self._n_epochs(X)
+        n_epochs = 1 if partial else self._n_epochs(self._n_tuned(X, y))
         return self._train(
             X, y, sample_weight, n_epochs=n_epochs, resume=resume, hold_back=not partial, **settings
         )
+
+    def _n_tuned(self, X, y):
+        """How many rows are fine-tuned on."""
+        return num_samples(X)
 
     def _targets(self, y, X, sample_weight, *, reset, classes):
         """What the outputs should be, a row each, and the weights of the rows."""
@@ -245,7 +256,7 @@ class DBNClassifier(Labelling, BaseNetwork):
         Rows in a batch.
     n_iter : int or None, default=None
         Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
-        most 200.
+        most 500.
     %(trained)s
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, by which `sample_weight` is multiplied in fine-tuning; "balanced" is
@@ -357,6 +368,9 @@ class DBNClassifier(Labelling, BaseNetwork):
         self._class_shares(one_hot, weight)
         return one_hot, weight
 
+    def _n_tuned(self, X, y):
+        return num_samples(X) if y is None else int((~is_minus_one(np.asarray(y))).sum())
+
     def _held_out_scores(self, model, rows, beside):
         return (model(rows).argmax(1) == beside.argmax(1)).double()
 
@@ -401,7 +415,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         Rows in a batch.
     n_iter : int or None, default=None
         Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
-        most 200.
+        most 500.
     %(trained)s
 
     Attributes

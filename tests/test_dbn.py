@@ -5,6 +5,7 @@ import itertools
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
@@ -27,6 +28,7 @@ from skebm import (
     DropoutRBM,
     GaussianRBM,
     RBMClassifier,
+    TabularRBM,
     log_likelihood,
     log_partition,
 )
@@ -419,6 +421,20 @@ def test_chains_start_where_they_are_told():
         layer.intercept_hidden_ = np.full(layer.n_components, 50.0)
     start = np.zeros((2, 4))
     assert_array_equal(dbn.sample(2, n_steps=0, init=start), np.ones((2, 4)))
+    cold = tiny(3).sample(2000, n_steps=50, temperature=0.2, random_state=0)
+    warm = tiny(3).sample(2000, n_steps=50, temperature=5.0, random_state=0)
+    top = tiny(3).estimators_[-1]
+    H = [
+        top.sample(2000, n_steps=50, temperature=t, random_state=np.random.RandomState(0))
+        for t in (0.2, 5.0)
+    ]
+    bottom = tiny(3).estimators_[0]
+    for drawn, below in zip((cold, warm), H):
+        assert_allclose(drawn.mean(0), bottom.inverse_transform(below).mean(0), atol=0.05)
+    means = tiny(3).sample(2000, n_steps=50, temperature=0.2, mean=True, random_state=0)
+    assert_array_equal(means, bottom.inverse_transform(H[0]))
+    with pytest.raises(ValueError, match="mean=True needs a layer below the top"):
+        DBN([3], n_iter=0).fit(binary_states(4)).sample(2, mean=True)
     with pytest.raises(ValueError, match="init has 2 rows for 3 chains"):
         dbn.sample(3, init=start)
     with pytest.raises(ValueError, match="y needs a top layer that is a classifier"):
@@ -593,6 +609,18 @@ def test_later_rows_raise_the_maxima_and_never_lower_them(X):
     before = dbn.residual_maxima_.copy()
     dbn.partial_fit(X[:1])
     assert (dbn.residual_maxima_ >= before).all()
+
+
+def test_reconstruction_errors_of_tables_are_of_their_numbers():
+    X = pd.DataFrame({"a": ["x", "y", "x", "x"] * 10, "b": np.arange(40.0)})
+    dbn = DBN([TabularRBM(4, n_iter=2), 3], n_iter=2, random_state=0).fit(X)
+    error = dbn.reconstruction_error(X)
+    rows, again = (
+        dbn.estimators_[0]._validate_rows(Z, reset=False)
+        for Z in (X, dbn.inverse_transform(dbn.transform(X)))
+    )
+    assert_allclose(error, np.square(rows - again).mean(1))
+    assert error.shape == (40,)
 
 
 # Images

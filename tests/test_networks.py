@@ -372,6 +372,15 @@ def test_rows_without_a_label_are_pre_trained_on_and_else_left_out():
         small(DBNClassifier).fit(X, partly, sample_weight=~known)
 
 
+def test_epochs_are_counted_by_the_rows_that_have_labels():
+    X, y = data(200)
+    partly = np.where(np.arange(200) < 50, y, -1)
+    dbn = DBN((3,), n_iter=1, random_state=0).fit(X)
+    for labels, updates in ((partly, 10), (partly[:50], 10), (y, 40)):
+        clf = DBNClassifier(dbn, batch_size=5, learning_rate=1e-6).fit(X[: len(labels)], labels)
+        assert clf.n_iter_ == 2000 // updates
+
+
 def test_two_classes_and_one():
     X, y = data(n_classes=2)
     clf = small(DBNClassifier, n_iter=50).fit(X, y == 1)
