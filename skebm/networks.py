@@ -97,7 +97,7 @@ class BaseNetwork(Trained):
 
     def _stack(self, X, y, sample_weight, task, rng):
         """The stack that fine-tuning starts from, one of its own."""
-        init = self._init
+        init, subtask = self._init, task.subcontext(task_name="pre-training")
         given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
         if isinstance(given, DBN) and given.__sklearn_is_fitted__():
             return copy.copy(given)
@@ -112,7 +112,6 @@ class BaseNetwork(Trained):
         has_no_stream = stack.random_state is None
         if has_no_stream:
             stack.set_params(random_state=rng)
-        subtask = task.subcontext(task_name="pre-training")
         with subtask.propagate_callback_context(stack):
             subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
             stack.fit(X, y, sample_weight)

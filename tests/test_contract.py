@@ -255,8 +255,7 @@ def _joblib_round_trip(estimator):
     return joblib.load(file)
 
 
-@every_estimator
-@pytest.mark.parametrize(
+every_round_trip = pytest.mark.parametrize(
     "round_trip",
     [
         lambda e: pickle.loads(pickle.dumps(e)),
@@ -266,6 +265,10 @@ def _joblib_round_trip(estimator):
     ],
     ids=["pickle", "joblib", "deepcopy", "skops"],
 )
+
+
+@every_estimator
+@every_round_trip
 def test_round_trips_give_the_same_model(Estimator, round_trip, X):
     estimator = small(Estimator, gradient=PCD(n_steps=2), optimizer="adam").fit(X)
     again = round_trip(estimator)

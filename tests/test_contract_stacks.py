@@ -1,7 +1,6 @@
 """What scikit-learn, and its users, expect of the estimators that are made of others."""
 
 import copy
-import io
 import pickle
 import warnings
 
@@ -9,7 +8,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -18,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator, check_param_validation
 
 from skebm import DBN, ConvRBM, DBNClassifier, DBNRegressor, GaussianRBM, RBMClassifier
+from tests.test_contract import every_round_trip
 
 SETTINGS = {"n_iter": 2, "learning_rate": 0.05}
 TUNING = {"n_iter": 3, "learning_rate": 0.02, "batch_size": 16, "random_state": 0}
@@ -139,29 +138,8 @@ def test_bad_weights_are_refused(name, bad, X, y):
         new(name).fit(X, y, sample_weight=np.full(len(X), bad))
 
 
-def _skops_round_trip(estimator):
-    data = skops.io.dumps(estimator)
-    return skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
-
-
-def _joblib_round_trip(estimator):
-    file = io.BytesIO()
-    joblib.dump(estimator, file)
-    file.seek(0)
-    return joblib.load(file)
-
-
 @every_stack
-@pytest.mark.parametrize(
-    "round_trip",
-    [
-        lambda e: pickle.loads(pickle.dumps(e)),
-        _joblib_round_trip,
-        copy.deepcopy,
-        _skops_round_trip,
-    ],
-    ids=["pickle", "joblib", "deepcopy", "skops"],
-)
+@every_round_trip
 def test_round_trips_give_the_same_model(name, round_trip, X, y):
     fitted = new(name).fit(X, y)
     again = round_trip(fitted)

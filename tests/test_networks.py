@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -452,6 +453,10 @@ def test_interrupted_and_resumed_is_uninterrupted(Estimator, change, tmp_path):
         # The layers have 2 epochs each.
         killed.set_callbacks(Checkpoint(path), Stop(2)).fit(X, y)
     assert_same_fit(whole, Checkpoint(path).resume(X, y))
+    for layers in (whole.layers, whole.dbn_):
+        seldom = Checkpoint(path, every=100)
+        small(Estimator, n_iter=3).set_params(layers=layers).set_callbacks(seldom).fit(X, y)
+        assert joblib.load(path).n_iter_ == 3  # the last is always written
 
 
 @every_kind
