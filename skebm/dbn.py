@@ -379,11 +379,11 @@ class DBN(
         for k, layer in enumerate(layers):
             if fitted:
                 _look_at_maps(layer, fitted[-1])
-            layer = _resumed(layer, old[k]) if old else layer
             subtask = task.subcontext(task_name="layer")
             if _is_frozen(layer):
                 layer = layer.estimator
             else:
+                layer = _resumed(layer, old[k]) if old else layer
                 train = layer.partial_fit if partial else layer.fit
                 labels = given if get_tags(layer).estimator_type == "classifier" else {}
                 with _stream(layer, rng), subtask.propagate_callback_context(layer):
@@ -802,9 +802,9 @@ class DBN(
 
     @property
     def _residuals(self):
-        if not hasattr(self, "residual_maxima_"):
-            return [None] * len(self.estimators_)
         shares = self._residual_shares()
+        if shares is None or not hasattr(self, "residual_maxima_"):
+            return [None] * len(self.estimators_)
         return [Residual(shares, maxima) for maxima in self.residual_maxima_.tolist()]
 
     @property
@@ -849,7 +849,7 @@ def _is_frozen(layer):
 def _resumed(layer, fitted):
     """The fitted layer, with the parameters of the other, ready to go on."""
     if _is_frozen(layer):
-        return layer
+        return fitted
     params = layer.get_params(deep=False) | {"warm_start": True}
     return copy.copy(fitted).set_params(**params)
 

@@ -254,6 +254,12 @@ def test_a_frozen_layer_is_taken_as_it_is(X):
         assert_same_layers(stack.estimators_[:1], [bottom])
         top = BernoulliRBM(4, n_iter=2, random_state=0).fit(bottom.transform(X))
         assert_same_layers(stack.estimators_[1:], [top])
+        stack.partial_fit(X)
+        assert_same_layers(stack.estimators_[:1], [bottom])
+        assert_same_layers(stack.estimators_[1:], [top.partial_fit(bottom.transform(X))])
+    tuned = DBN([FrozenEstimator(bottom), 4], fine_tune="up-down", warm_start=True).fit(X).fit(X)
+    assert tuned.transform(X).shape == (60, 4)
+    assert not bottom.warm_start
 
 
 # Going on
