@@ -332,13 +332,16 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         other = copy.copy(self)
         other.components_, other.intercept_hidden_ = W / of_weights, c / of_biases
         other.intercept_visible_ = b
+        other.feature_means_ = self.feature_means_.astype(b.dtype)
+        if model.log_scale is not None:
+            other.log_scales_ = as_numpy(model.log_scale)
         other.training_state_ = {k: v for k, v in self.training_state_.items() if k != "theta"}
         other.__dict__.pop("_log_z", None)  # that of other parameters
         return other
 
-    def _level(self, device, residual=None, precision="highest"):
+    def _level(self, device, residual=None, precision="highest", dtype=None):
         """The fitted model in a stack."""
-        model = self._model(device, precision=precision)
+        model = self._model(device, precision=precision, dtype=dtype)
         return Level(model, self._encode, self._decode, residual)
 
     def _inward(self, model, rows):

@@ -480,10 +480,10 @@ class DBN(
         levels = list(self._levels_of(X))
         return levels[-1] if self.output == "top" else np.hstack(levels)
 
-    def _levels(self, device, precision="highest"):
+    def _levels(self, device, precision="highest", dtype=None):
         """The layers, as the engine stacks them."""
         pairs = zip(self.estimators_, self._residuals)
-        return [layer._level(device, residual, precision) for layer, residual in pairs]
+        return [layer._level(device, residual, precision, dtype) for layer, residual in pairs]
 
     def _with(self, models):
         """A copy of this stack with the weights and biases of other models."""

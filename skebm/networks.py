@@ -136,9 +136,9 @@ class BaseNetwork(Trained):
         return self.coef_.dtype
 
     def _trainer(self, X, batches, rng, resume):
-        levels = self.dbn_._levels(batches.device, self.precision)
-        levels[0].encode = lambda rows: rows  # the batches are encoded
         dtype = getattr(torch, batches.dtype.name)
+        levels = self.dbn_._levels(batches.device, self.precision, dtype)
+        levels[0].encode = lambda rows: rows  # the batches are encoded
         if resume:
             V, d = (as_tensor(a, batches.device, dtype) for a in (self.coef_, self.intercept_))
         else:

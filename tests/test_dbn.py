@@ -611,10 +611,16 @@ def test_features_with_a_residual_path_lead_back_to_the_means(shares):
 
 
 def test_later_rows_raise_the_maxima_and_never_lower_them(X):
-    dbn = DBN([5], residual=(1, 1), random_state=0).partial_fit(X)
+    dbn = DBN([5], residual=(1, 1), random_state=0, learning_rate=1e-9).partial_fit(X)
     before = dbn.residual_maxima_.copy()
-    dbn.partial_fit(X[:1])
-    assert (dbn.residual_maxima_ >= before).all()
+    assert before.min() > 1e-3
+    alone = DBN([5], residual=(1, 1), random_state=0, learning_rate=1e-9).partial_fit(X[:1])
+    dbn.partial_fit(X[alone.transform(X).max(1).argsort()[:1]])
+    assert_allclose(dbn.residual_maxima_, before, rtol=1e-6)
+    dbn.set_params(learning_rate=1.0)
+    for _ in range(20):
+        dbn.partial_fit(X)
+    assert (dbn.residual_maxima_[:, 0] > 2 * before[:, 0]).all()
 
 
 def test_reconstruction_errors_of_tables_are_of_their_numbers():

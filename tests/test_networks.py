@@ -321,6 +321,20 @@ def test_a_fitted_stack_is_fine_tuned_and_stays_as_it_is(Estimator):
 
 
 @every_kind
+@pytest.mark.parametrize("layers", [(5, 4), (GaussianRBM(5), 4), (RBMClassifier(5), 4)], ids=str)
+def test_the_types_of_stack_and_rows_may_differ(Estimator, layers):
+    X, y = data()
+    fits = []
+    for of_stack, of_rows in (("f4", "f8"), ("f8", "f4"), ("f8", "f8")):
+        dbn = DBN(layers, n_iter=2, random_state=0).fit(X.astype(of_stack), y)
+        fitted = Estimator(dbn, n_iter=2, random_state=0).fit(X.astype(of_rows), y)
+        assert fitted.coef_.dtype == fitted.dbn_.estimators_[0].components_.dtype == of_rows
+        fits.append(result(fitted, X.astype(of_rows)))
+    assert_allclose(fits[0], fits[2], rtol=0.02, atol=1e-3)
+    assert_allclose(fits[1], fits[2], rtol=0.02, atol=1e-3)
+
+
+@every_kind
 @pytest.mark.parametrize("freeze", [1, 2, "all"])
 def test_frozen_layers_keep_their_weights(Estimator, freeze):
     X, y = data()
