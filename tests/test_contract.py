@@ -60,35 +60,42 @@ VARIANTS = [
     BernoulliRBM(gradient="cd", optimizer="adam", learning_rate=0.01),
     BernoulliRBM(gradient=PCD(n_steps=2, n_chains=7), momentum=0.5, weight_decay=1e-3, l1=1e-4),
     BernoulliRBM(n_components=4, gradient=Exact(), centered=False),
+    BernoulliRBM(sparsity_target=0.1, max_norm=2.0, precision="medium"),
+    BernoulliRBM(visible="spin", hidden="spin"),
+    DropoutRBM(drop="energy", dropout=0.2),
+    ConvRBM(pool_size=2, kernel_size=3, gradient="pcd", sparsity_target=0.1, n_iter=3),
+    ConvRBM(visible="gaussian", stride=2, optimizer="adam", learning_rate=0.01, n_iter=3),
+    CategoricalRBM(gradient="cd", n_iter=3, hidden="spin", handle_unknown="ignore"),
+    skebm.RBMClassifier(objective="discriminative", hidden="spin"),
+    TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
+    GaussianRBM(gradient="pcd", optimizer="adam", n_iter=10),
+    GaussianRBM(temperature=2.0, learning_rate_schedule="invscaling", n_iter=10),
+]
+#: Those that take longer, or differ from another in one setting.
+MORE_VARIANTS = [
     BernoulliRBM(visible="mean"),
     BernoulliRBM(gradient="pt", temperature=0.5, learning_rate_schedule="invscaling"),
-    BernoulliRBM(sparsity_target=0.1, max_norm=2.0, precision="medium"),
     BernoulliRBM(visible="continuous"),
-    BernoulliRBM(visible="spin", hidden="spin"),
     BernoulliRBM(hidden="relu"),
     DropoutRBM(),
     DropoutRBM(drop="weights", gradient="cd"),
-    DropoutRBM(drop="energy", dropout=0.2),
     ConvRBM(n_iter=10),
-    ConvRBM(pool_size=2, kernel_size=3, gradient="pcd", sparsity_target=0.1, n_iter=3),
-    ConvRBM(visible="gaussian", stride=2, optimizer="adam", learning_rate=0.01, n_iter=3),
     ConvRBM(visible="continuous", channels_last=False, centered=False, n_iter=3),
     CategoricalRBM(handle_unknown="ignore"),
-    CategoricalRBM(gradient="cd", n_iter=3, hidden="spin", handle_unknown="ignore"),
     skebm.RBMClassifier(),
-    skebm.RBMClassifier(objective="discriminative", hidden="spin"),
     skebm.RBMClassifier(objective="generative", visible="gaussian", gradient="cd", momentum=0.0),
     TabularRBM(n_iter=20),
-    TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
     GaussianRBM(),
     GaussianRBM(variance="unit", hidden="relu", n_iter=10),
     GaussianRBM(variance="fixed", hidden="nrelu", n_components=20, n_iter=10),
-    GaussianRBM(gradient="pcd", optimizer="adam", n_iter=10),
     GaussianRBM(n_components=4, gradient=Exact(), momentum=0.5, n_iter=10),
-    GaussianRBM(temperature=2.0, learning_rate_schedule="invscaling", n_iter=10),
 ]
 every_estimator = pytest.mark.parametrize("Estimator", ESTIMATORS)
-every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=repr)
+every_variant = pytest.mark.parametrize(
+    "variant",
+    [*VARIANTS, *(pytest.param(variant, marks=pytest.mark.slow) for variant in MORE_VARIANTS)],
+    ids=repr,
+)
 FITTED = ["components_", "intercept_hidden_", "intercept_visible_"]
 
 
