@@ -196,6 +196,24 @@ def test_one_step_of_gradient_descent(Estimator):
     assert np.abs(layer.components_ - start.dbn_.estimators_[0].components_).max() > 1e-3
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+def test_steps_with_momentum(momentum):
+    X, y = data()
+    dbn = DBN((5,), n_iter=2, random_state=0).fit(X)
+    settings = {"optimizer": "sgd", "momentum": momentum, "freeze": "all", "random_state": 0}
+    start = DBNClassifier(dbn, n_iter=0, **settings).fit(X, y)
+    after = DBNClassifier(dbn, n_iter=3, batch_size=60, learning_rate=0.5, **settings).fit(X, y)
+    H, V, d = dbn.transform(X), start.coef_, start.intercept_
+    velocity = 0.0, 0.0
+    for _ in range(3):
+        slope = (softmax(H @ V.T + d, 1) - np.eye(3)[y]) / len(y)
+        gradient = slope.T @ H, slope.sum(0)
+        velocity = [momentum * v + g for v, g in zip(velocity, gradient)]
+        V, d = V - 0.5 * velocity[0], d - 0.5 * velocity[1]
+    assert_allclose(after.coef_, V, rtol=1e-6)
+    assert_allclose(after.intercept_, d, rtol=1e-6)
+
+
 def test_weights_of_classes_multiply_those_of_rows():
     X, y = data()
     weight = np.random.default_rng(0).integers(1, 3, len(y)).astype(float)
@@ -231,6 +249,20 @@ def test_dropped_units_are_zero_and_the_mean_stays():
     kept = dropped != 0
     assert_allclose(dropped[kept], x[kept] / 0.8)
     assert abs((dropped / x).mean() - 1) < 0.004
+
+
+@every_kind
+def test_what_is_dropped_learns_nothing(Estimator):
+    X, y = data()
+    start = small(Estimator, n_iter=0).fit(X, y)
+    blind = small(Estimator, input_dropout=1 - 1e-9).fit(X, y)
+    idle = small(Estimator, dropout=1 - 1e-9).fit(X, y)
+    for fitted, same in ((blind, True), (idle, True), (small(Estimator).fit(X, y), False)):
+        W, W0 = (each.dbn_.estimators_[0].components_ for each in (fitted, start))
+        assert (np.abs(W - W0).max() < 1e-12) == same
+    assert np.abs(blind.coef_ - start.coef_).max() > 1e-3
+    assert_allclose(idle.coef_, start.coef_)
+    assert np.abs(idle.intercept_ - start.intercept_).max() > 1e-3
 
 
 @every_kind
