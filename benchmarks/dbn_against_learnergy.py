@@ -27,10 +27,9 @@ BATCH = 128
 OURS = BernoulliRBM(
     gradient="cd",
     batch_size=BATCH,
-    learning_rate=0.3,
+    learning_rate=0.1,
     learning_rate_schedule="linear",
-    momentum=0.5,
-    centered=False,
+    momentum=0.9,
 )
 AS_LEARNERGY = BernoulliRBM(gradient="cd", batch_size=BATCH, learning_rate=0.1, centered=False)
 
