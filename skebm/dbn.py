@@ -152,9 +152,9 @@ class DBN(
     >>> from sklearn.datasets import load_digits
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
-    >>> from skebm import DBN
+    >>> from skebm import DBN, GaussianRBM
     >>> X, y = load_digits(return_X_y=True)
-    >>> dbn = DBN((100, 50), random_state=0)
+    >>> dbn = DBN([GaussianRBM(100), 50], random_state=0)
     >>> model = make_pipeline(dbn, LogisticRegression(max_iter=1000))
     >>> model.fit(X[:1000] / 16, y[:1000]).score(X[1000:] / 16, y[1000:]) > 0.85
     True

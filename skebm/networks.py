@@ -453,7 +453,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
     >>> from sklearn.datasets import load_diabetes
     >>> from skebm import DBNRegressor, GaussianRBM
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> model = DBNRegressor([GaussianRBM(32)], n_iter=20, random_state=0).fit(X[:300], y[:300])
+    >>> model = DBNRegressor([GaussianRBM(32)], n_iter=100, random_state=0).fit(X[:300], y[:300])
     >>> model.score(X[300:], y[300:]) > 0.4
     True
     """
