@@ -14,7 +14,7 @@ from skebm.networks import DBNClassifier, DBNRegressor
 from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM
 from skebm.tabular import CategoricalRBM, TabularRBM
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "CD",

@@ -1,38 +1,42 @@
-"""BaseEBM: the scikit-learn face that every estimator shares.
+"""BaseRBM: what every RBM of the package shares, in scikit-learn's terms.
 
-What is fitted is numpy; tensors live inside a method call. The members of the family differ
-in their units (`_units`) and, where they have one, in how a row is scored.
+Fitted attributes are numpy; tensors live inside a method call. An estimator of the family is its
+parameters, its encoding of rows (`_encoding`) and its units (`_units`).
 """
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import field
+from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import estimator
+from skebm._shared import documented, estimator
 from skebm._sklearn import (
     Interval,
     StrOptions,
     check_sample_weight,
     fit_context,
-    num_samples,
 )
-from skebm.engine import devices
-from skebm.engine.batches import CHUNK, chunks, to_device
+from skebm.chains import ChainsMixin
+from skebm.encoding import Encoding
+from skebm.engine.batches import CHUNK
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
-from skebm.engine.models import RBM
-from skebm.engine.sampling import run
-from skebm.engine.stack import Level
+from skebm.engine.models import RBM, Coupling, Dense
+from skebm.engine.noise import Noise
 from skebm.engine.training import Trainer
 from skebm.engine.units import Units
-from skebm.fitting import Trained, as_numpy, as_tensor, level_of_caller
+from skebm.evaluation import kept_log_partition, log_likelihood, pseudo_likelihood
+from skebm.fitted import FittedModel
+from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor, level_of_caller
+from skebm.missing import MissingEntries
 
 #: Conditionals whose sum scoring a piece of the held-out rows may cost.
 FLIPS = 2**24
@@ -40,8 +44,8 @@ GRADIENTS = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
 @estimator
-class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
-    """Base of all models of rows: validation, training, and what a fitted model can do."""
+class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
+    """Base of all models of rows: validation, training, features and scores."""
 
     n_components: int = field(default=256, kw_only=False)
     gradient: str | Gradient = "pcd"
@@ -63,17 +67,6 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
         "temperature": [Interval(Real, 0, None, closed="neither")],
     }
-
-    # What a member of the family says of itself
-
-    _learned = (
-        "components_",
-        "intercept_visible_",
-        "intercept_hidden_",
-        "log_scales_",
-        "label_components_",
-        "intercept_label_",
-    )
     _held_out = """The score of rows of binary or categorical
         features is the pseudo-log-likelihood (exact for few rows, else estimated from some
         features of each), that of others minus the mean squared reconstruction error."""
@@ -81,69 +74,52 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         "score": "pseudo-likelihood = {:.2f}",
         "reconstruction_error": "reconstruction error = {:.2f}",
     }
-    #: Sweeps that draw missing values of training rows after an epoch, where they may be missing.
-    _n_sweeps: ClassVar[int | None] = None
-    #: What to do where features are real-valued.
+    #: What to do where features are real-valued, for a warning.
     _for_real_values: ClassVar[str] = "use GaussianRBM"
 
+    # What a member of the family is: its encoding and its units
+
+    def _encoding(self) -> Any:
+        """A new encoding between rows and visible units."""
+        return Encoding()
+
     def _units(self) -> tuple[Units, Units]:
-        """The visible and the hidden units of this model."""
+        """The visible and the hidden units; the parameters they own have their first values."""
         raise NotImplementedError
 
-    def _prepare(self, X, sample_weight):
-        """Fitted attributes that are found from the rows before training."""
-        return {}
+    # What a member with another coupling or another model in training has besides
 
-    def _decode(self, v):
-        """Rows of data, in the place of visible units."""
-        return v
-
-    def _weights_shape(self, n_visible):
-        """The shape of `components_`."""
+    def _weights_shape(self, n_visible) -> tuple[int, ...]:
+        """The shape of `components_`; the second number is that of the visible biases."""
         return self.n_components, n_visible
 
-    def _n_biases(self, n_visible):
-        """How many visible biases there are."""
-        return n_visible
-
-    def _compose(self, visible, hidden, W, b, c, b0, precision, log_scale):
-        """The model of these units and parameters, tensors."""
-        return RBM(visible, hidden, W, b, c, b0, precision, log_scale)
-
-    def _n_scaled(self, n_visible):
-        """How many of the visible units, from the first on, have scales that are learned."""
-        return 0
-
-    def _initial_spread(self, n_visible):
+    def _weights_spread(self, visible, hidden, n_visible) -> float:
         """Standard deviation of the initial weights."""
-        return 0.1
+        if not (self.encoding_.is_standardised or visible.cumulant_curvature()):
+            return 0.1
+        if hidden.cumulant_curvature():  # a norm of about one third
+            return 0.3 / (n_visible**0.5 + self.n_components**0.5)
+        return 1.7 / n_visible**0.5
 
-    def _present(self, rows):
-        """Rows as the user is given them."""
-        return rows
+    def _coupling(self, precision) -> Callable[[torch.Tensor], Coupling]:
+        """What makes the coupling, given the weights."""
+        return partial(Dense, precision=precision)
 
-    def _flat(self, array):
-        """Rows, or one row, of an array in the form that the user is given them."""
-        return array
+    def _in_training(self, model, batches) -> RBM:
+        """The model as it is trained, where that is another one."""
+        return model
 
-    def _log_volume(self):
-        """log dx/dv: the volume of data that a unit of volume of visible units stands for."""
-        return float(getattr(self, "log_scales_", np.zeros(1)).sum(dtype=np.float64))
-
-    def _test_scale(self):
-        """What weights and hidden biases are multiplied by once training is over."""
-        return 1.0, 1.0
-
-    def _in_training(self, model, batches):
-        """The model as it is trained."""
+    def _without_dropout(self, model) -> RBM:
+        """The model as it is used, given that with the fitted parameters."""
         return model
 
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
-        """What stands beside the rows in training, of y, and their weights."""
+        """The targets of the rows and the weights, given y."""
         return None, sample_weight
 
     # Training
 
+    @documented
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):
         """Fit the model to the rows of X.
@@ -167,13 +143,9 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
 
         Raises
         ------
-        ValueError
-            Where an argument or the data are invalid, and where the parameters are no longer
-            finite at the end of an epoch. The estimator is then as it was before the call.
+        %(raised)s
         """
-        resume = self.warm_start and self.__sklearn_is_fitted__()
-        n_epochs = self._n_epochs(num_samples(X))
-        return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=resume)
+        return self._fit(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -195,63 +167,89 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         self : object
             The fitted estimator.
         """
-        resume = self.__sklearn_is_fitted__()
-        return self._train(X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False)
+        return self._partial_fit(X, y, sample_weight)
 
     def _prepare_training(
         self, X, y, sample_weight, *, task, rng, resume, classes=None, n_sweeps=None, **settings
     ):
         """What training starts from.
 
-        Where `n_sweeps` or the estimator gives a number of sweeps, X may have missing values:
-        after each epoch they are drawn again, by as many sweeps given the observed ones.
+        X may have missing entries, where the encoding takes them or `n_sweeps` is given. After
+        each epoch they are drawn again by as many sweeps, by default one.
         """
-        n_sweeps = self._n_sweeps if n_sweeps is None else n_sweeps
-        X, sample_weight = self._validate_training(
-            X, sample_weight, reset=not resume, allow_nan=n_sweeps is not None
+        encoding = self.encoding_ if resume else self._encoding()
+        if n_sweeps is None and encoding.takes_missing:
+            n_sweeps = 1
+        X, sample_weight = encoding.keep_weighted(X, sample_weight)
+        rows = self._read(X, reset=not resume, allow_nan=n_sweeps is not None)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(
+                sample_weight, rows, dtype=np.float64, ensure_non_negative=True
+            )
+        targets, weight = self._validate_targets(
+            y, rows, sample_weight, classes=classes, reset=not resume
         )
-        beside, sample_weight = self._validate_targets(
-            y, X, sample_weight, classes=classes, reset=not resume
-        )
-        if not resume:
-            self.__dict__.pop("log_scales_", None)
-            self.__dict__.update(self._prepare(X, sample_weight))
-        if n_sweeps is None or not np.isnan(X).any():
-            return X, beside, sample_weight, None
-        missing = np.isnan(X)
-        if missing.all(axis=0).any():
-            raise ValueError("X has a feature with no value at all; leave it out.")
-        X = np.where(missing, np.nanmean(X, axis=0), X)
+        if resume:
+            self._check_same_shape()
+        else:
+            self.encoding_.fit(rows, weight)
+        if n_sweeps is None:
+            self._check_support(rows)
+        if n_sweeps is None or not np.isnan(rows).any():
+            return TrainingData(rows, targets, weight)
+        missing = MissingEntries(rows, self.encoding_, n_sweeps)
+        return TrainingData(missing.rows, targets, weight, missing)
 
-        def redraw(model, noise):
-            self._redraw(X, missing, model, noise, n_sweeps)
+    def _read(self, X, *, reset, allow_nan=False):
+        """The validated rows of X, a column for each visible unit."""
+        encoding = self._encoding()
+        if not reset:
+            encoding.load(self.encoding_)
+        rows = encoding.read(self, X, reset=reset, allow_nan=allow_nan)
+        if reset:
+            self.encoding_: Any = encoding
+        elif encoding.reads_nan and not allow_nan and np.isnan(rows).any():
+            # Missing and unknown entries get their means, given the others.
+            fitted = FittedModel(self)
+            rows = fitted.fill(rows, Noise(0, fitted.device, alike=True), n_steps=50)
+        return rows
 
-        return X, beside, sample_weight, redraw
+    def _check_same_shape(self):
+        """Raise an error where the parameters ask for weights of another shape than the fitted."""
+        if self.n_components != len(self.components_):
+            raise ValueError(
+                f"n_components={self.n_components} differs from the {len(self.components_)} "
+                "components that were fitted; training goes on only with the same number."
+            )
+
+    def _check_support(self, rows):
+        low, high = self._units()[0].support
+        smallest, largest = rows.min(), rows.max()
+        if smallest < low or largest > high:
+            warnings.warn(
+                f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "
+                f"values from {smallest:g} to {largest:g}. Scale it with MinMaxScaler, or "
+                f"{self._for_real_values} for real-valued data.",
+                UserWarning,
+                stacklevel=level_of_caller(),
+            )
 
     def _dtype(self):
         return self.components_.dtype
 
-    def _redraw(self, X, missing, model, noise, n_sweeps):
-        """Sweep over the missing values of X, in place, with the observed ones clamped."""
-        rows = np.flatnonzero(missing.any(axis=1))
-        with torch.inference_mode():
-            for piece in chunks(rows, model.row_size):
-                index = rows[piece]
-                v = self._inward(model, to_device(X[index], model.W.device, X.dtype)).to(model.W)
-                clamped = torch.tensor(~missing[index], device=v.device)
-                v = run(model, v, noise, n_steps=n_sweeps, clamped=clamped)
-                X[index] = np.where(missing[index], as_numpy(self._outward(model, v)), X[index])
+    def _encoder(self):
+        return self.encoding_
 
-    def _trainer(self, X, batches, rng, resume):
-        """The model as it stands, or a new one, with what trains it."""
+    def _trainer(self, data, batches, rng, resume):
         if resume:
-            model = self._model(batches.device, precision=self.precision, scale=(1.0, 1.0))
+            model = FittedModel(self).as_trained(batches.device, precision=self.precision)
         else:
-            model = self._new_model(X, batches, rng)
-            self.feature_means_ = as_numpy(batches.mean[: X.shape[1]])
+            mean = batches.mean[: data.rows.shape[1]]
+            self.feature_means_ = as_numpy(mean)
+            model = self._new_model(mean, batches.dtype, rng)
         trainer = Trainer(
             self._in_training(model, batches),
-            self._gradient(),
+            self._resolved_gradient(),
             batch_size=self.batch_size,
             optimizer=self.optimizer,
             momentum=self.momentum > 0,
@@ -264,106 +262,75 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
             max_grad_norm=self.max_grad_norm,
         )
         if resume:
-            state = {
-                name: as_tensor(array, batches.device)
-                for name, array in self.training_state_.items()
-                if name not in ("call", "held_out", "best")
-            }
-            theta = state.pop("theta", None)
-            if theta is not None:
-                trainer.model.theta.copy_(theta)
-            # Chains and moments of other settings would be of no use, and none have begun yet in
-            # a fit of no epochs.
-            if self.n_iter_ and self.training_settings_ == self._training_settings():
-                trainer.load_state(state)
+            self._load_state(trainer, batches.device)
         return trainer
 
-    def _training_settings(self):
-        return repr(
-            (self.gradient, self.batch_size, self.optimizer, self.momentum > 0, self.centered)
-        )
+    def _load_state(self, trainer, device):
+        theta = self.training_state_.get("theta")
+        if theta is not None:
+            trainer.model.theta.copy_(as_tensor(theta, device))
+        super()._load_state(trainer, device)
 
-    def _gradient(self):
+    def _training_state(self, trainer):
+        state = super()._training_state(trainer)
+        if self.temperature != 1:  # what was multiplied cannot be divided without rounding
+            state["theta"] = as_numpy(trainer.model.theta)
+        return state
+
+    def _training_settings(self):
+        gradient = self._resolved_gradient()
+        return {
+            "gradient": (type(gradient).__name__, gradient.get_params(deep=False)),
+            "batch_size": self.batch_size,
+            "optimizer": self.optimizer,
+            "momentum": self.momentum > 0,
+            "centered": self.centered,
+        }
+
+    def _resolved_gradient(self) -> Gradient:
+        """The gradient object, of a short name too."""
         gradient = self.gradient
         if isinstance(gradient, str):
             gradient = GRADIENTS[gradient]()
         gradient._validate_params()
         return gradient
 
-    def _new_model(self, X, batches, rng):
+    def _new_model(self, mean, dtype, rng):
         """Random weights, and biases at which the mean field has the mean of the data.
 
-        Hidden units start at a field of −1, on a quarter of the time if they are binary: they
-        then come to stand for something that is not always there.
+        Hidden units start at a field of −1; binary ones are then on a quarter of the time. So they
+        learn what is present in some rows only.
         """
-        spread = self._initial_spread(X.shape[1])
-        W = rng.normal(0, spread, self._weights_shape(X.shape[1])).astype(batches.dtype)
-        W = as_tensor(W, batches.device)
         visible, hidden = self._units()
-        n_scaled = self._n_scaled(X.shape[1])
-        log_scale = W.new_zeros(n_scaled) if n_scaled else None
-        mean = batches.mean[: X.shape[1]]
-        b0 = visible.natural(mean)  # (n_visible,)
-        b, c = W.new_zeros(self._n_biases(X.shape[1])), W.new_full((self.n_components,), -1.0)
-        model = self._compose(visible, hidden, W, b, c, b0, self.precision, log_scale)
-        mu, lam = model.origin(mean, hidden.mean(model.hidden_bias()))
-        model.b.copy_(visible.natural(mu))
-        model.move_origin_(mu, lam, -1)
+        n_visible = len(mean)
+        shape = self._weights_shape(n_visible)
+        W = rng.normal(0, self._weights_spread(visible, hidden, n_visible), shape).astype(dtype)
+        W = as_tensor(W, mean.device)
+        b, c = W.new_zeros(shape[1]), W.new_full((self.n_components,), -1.0)
+        b0 = visible.field_of_mean(mean)  # (n_visible,)
+        model = RBM(visible, hidden, W, b, c, b0, self._coupling(self.precision))
+        coupling = model.coupling
+        mu = coupling.mean_visible(mean)
+        lam = coupling.mean_hidden(model.hidden.mean(coupling.hidden_bias(model.c)))
+        model.b.copy_(visible.field_of_mean(mu))
+        coupling.compensate_(model.b, model.c, model.W, mu, lam)
         return model
 
-    def _model(self, device, *, precision="highest", dtype=None, scale=None):
-        """The fitted model on `device`; changing its tensors does not change the estimator."""
-        of_weights, of_biases = self._test_scale() if scale is None else scale
-        arrays = (self.components_, self.intercept_visible_, self.intercept_hidden_)
-        # The law exp(−E/T) is that of the parameters over T at temperature one.
-        W, b, c = (as_tensor(array, device, dtype).div_(self.temperature) for array in arrays)
-        W, c = W.mul_(of_weights), c.mul_(of_biases)
-        visible, hidden = self._units()
-        b0 = visible.natural(as_tensor(self.feature_means_, device, dtype))  # (n_visible,)
-        log_scale = None
-        if hasattr(self, "log_scales_"):
-            log_scale = as_tensor(self.log_scales_, device, dtype)
-        return self._compose(visible, hidden, W, b, c, b0, precision, log_scale)
-
-    def _with(self, model):
-        """A copy of this estimator that has the weights and biases of a model like `_model`'s."""
-        of_weights, of_biases = self._test_scale()
-        W, b, c = (as_numpy(p * self.temperature) for p in (model.W, model.b, model.c))
-        other = copy.copy(self)
-        other.components_, other.intercept_hidden_ = W / of_weights, c / of_biases
-        other.intercept_visible_ = b
-        other.feature_means_ = self.feature_means_.astype(b.dtype)
-        if model.log_scale is not None:
-            other.log_scales_ = as_numpy(model.log_scale)
-        other.training_state_ = {k: v for k, v in self.training_state_.items() if k != "theta"}
-        other.__dict__.pop("_log_z", None)  # that of other parameters
-        return other
-
-    def _level(self, device, residual=None, precision="highest", dtype=None):
-        """The fitted model in a stack."""
-        model = self._model(device, precision=precision, dtype=dtype)
-        return Level(model, self._encode, self._decode, residual)
-
-    def _inward(self, model, rows):
-        """Visible units, of rows of data: (n, n_visible)."""
-        return model.inward(self._encode(rows))
-
-    def _outward(self, model, v):
-        """Rows of data, of visible units: (n, n_visible)."""
-        return self._decode(model.outward(v))
-
-    def _fitted_attributes(self, trainer, history, rng):
-        attributes = super()._fitted_attributes(trainer, history, rng)
-        if self.temperature != 1:  # what was multiplied cannot be divided without rounding
-            attributes["training_state_"]["theta"] = as_numpy(trainer.model.theta)
-        parameters = {
-            f"{name}_": as_numpy(p if name == "log_scales" else p * self.temperature)
-            for name, p in trainer.model.parameters().items()
+    def _parameters(self, model) -> dict[str, Any]:
+        # The law exp(−E/T) is that of the parameters over T: arrays have the parameters of E.
+        energy = (*model.visible.energy_parameters, *model.hidden.energy_parameters)
+        others = model.unit_parameters().keys() - set(energy)
+        return {
+            f"{name}_": as_numpy(p if name in others else p * self.temperature)
+            for name, p in model.parameters().items()
         }
-        return parameters | attributes
+
+    def _parameters_of_use(self, model) -> dict[str, Any]:
+        """The fitted attributes, given a model as it is used."""
+        return self._parameters(model)
 
     def _measure(self, model, rows):
-        v = model.inward(rows)
+        v = model.visible.from_rows(rows)
         pieces = v.split(max(1, CHUNK // model.row_size))
         errors = torch.cat([squared_errors(model, piece) for piece in pieces])
         figures = {"reconstruction_error": errors.mean().item()}
@@ -374,8 +341,8 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
             figures["score"] = scores.mean().item()
         return figures
 
-    def _held_out_scores(self, model, rows, beside):
-        v = model.inward(rows)
+    def _held_out_scores(self, model, rows, targets):
+        v = model.visible.from_rows(rows)
         if not model.visible.is_discrete:
             return -squared_errors(model, v)
         n_flips = 1 + FLIPS // (len(v) * model.n_hidden)
@@ -395,7 +362,7 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         H : ndarray of shape (n_samples, n_components)
             E[h | v], in the type of `components_`.
         """
-        return self._apply(lambda model, v: model.hidden.features(model.hidden_field(v)), X)
+        return FittedModel(self).features(X)
 
     def inverse_transform(self, H):
         """Means of the visible units given features, for a row of features each.
@@ -409,25 +376,14 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         X : ndarray of shape (n_samples, n_features)
             E[v | h].
         """
-        check_is_fitted(self)
-        return self._present(self._reconstruct(H))
-
-    def _reconstruct(self, H, noise=None):
-        """Means of the visible units given features, or with noise draws."""
+        fitted = FittedModel(self)
         H = check_array(H, dtype=(np.float64, np.float32), input_name="H")
         if H.shape[1] != self._n_features_out:
             raise ValueError(
                 f"H has {H.shape[1]} features, but {type(self).__name__}.inverse_transform "
                 f"expects {self._n_features_out}, as many as transform gives."
             )
-
-        def rows(model, features):
-            field = model.visible_field(model.hidden.of_features(features))  # (n, n_visible)
-            visible = model.visible.law()
-            v = visible.mean(field) if noise is None else visible.sample(field, noise)
-            return self._outward(model, v)
-
-        return self._apply_validated(rows, H, encode=False)
+        return fitted.reconstruct(H)
 
     def free_energy(self, X):
         """Free energy of each row, F(v) = −log Σ_h exp(−E(v, h)), in nats.
@@ -441,77 +397,66 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
         F : ndarray of shape (n_samples,)
             log p(v) = −F(v) − log Z; the lower, the likelier.
         """
-        return self._apply(
-            lambda model, v: (model.free_energy(v) + self._log_volume()) * self.temperature, X
-        )
+        fitted = FittedModel(self)
 
-    def _apply(self, function, X, row_size=None):
-        check_is_fitted(self)
-        X = self._validate_rows(X, reset=False)
-        return self._apply_validated(function, X, row_size)
+        def free_energy(model, v):
+            return (model.free_energy(v) + fitted.log_volume(model)) * self.temperature
 
-    def _apply_validated(self, function, X, row_size=None, beside=None, encode=True):
-        """function(model, v) over pieces of X that need bounded memory, as one array.
+        return fitted.apply(free_energy, X)
 
-        The rows of a mask `beside` X, where there is one, are a third argument. `row_size` tells
-        how many numbers a row of a model needs; None takes those of its joint state.
+    def score_samples(self, X):
+        """How likely each row is, in nats.
+
+        Of binary and categorical features this is the pseudo-log-likelihood, exactly:
+        Σ_i log p(v_i | the other features of v). Where a binary feature is grey, the other
+        state is 1 − v_i. :class:`sklearn.neural_network.BernoulliRBM` estimates the same from
+        one random flip.
+
+        Where features are real-valued it is the log-likelihood (a density),
+        log p(v) = −F(v) / T − log Z. The first call after a fit computes log Z and keeps it:
+        exactly for up to 18 binary hidden units, else by annealed importance sampling with a
+        fixed seed (:func:`skebm.log_partition`, which also tells the error).
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            The pseudo-log-likelihood takes the time of n_samples · n_features · n_components
+            softplus functions.
+
+        References
+        ----------
+        J. Besag (1975). Statistical analysis of non-lattice data. The Statistician 24.
         """
-        device = devices.resolve(self.device, fall_back=True)
-        dtype = self.components_.dtype
-        with torch.inference_mode():
-            model, result = self._model(device), torch.empty(0)
-            for piece in chunks(X, row_size(model) if row_size else model.row_size):
-                rows = to_device(X[piece], device, dtype)
-                tensors = [self._inward(model, rows) if encode else rows]
-                if beside is not None:
-                    tensors.append(torch.tensor(beside[piece], device=device))
-                part = function(model, *tensors)
-                if len(result) == 0:
-                    result = torch.empty((X.shape[0], *part.shape[1:]), dtype=part.dtype)
-                result[piece] = part
-        return result.numpy()
+        check_is_fitted(self)
+        if self._units()[0].is_discrete:
+            return pseudo_likelihood(self, X)
+        return log_likelihood(self, X, log_z=kept_log_partition(self))
 
-    # Validation
+    def score(self, X, y=None, sample_weight=None):
+        """Mean of :meth:`score_samples`, for model selection.
 
-    def _validate_rows(self, X, *, reset, allow_nan=False):
-        """The rows of X as numbers, one column for each visible unit."""
-        finite = "allow-nan" if allow_nan else True
-        X = as_array(X)
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse=False if allow_nan else "csr",
-            dtype="numeric" if not allow_nan else [np.float64, np.float32],
-            ensure_all_finite=finite,
-        )
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+        y : None
+            Ignored; present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the mean.
 
-    def _validate_training(self, X, sample_weight, *, reset, allow_nan):
-        X = self._validate_rows(X, reset=reset, allow_nan=allow_nan)
-        if not reset and self.n_components != len(self.components_):
-            raise ValueError(
-                f"n_components={self.n_components} differs from the {len(self.components_)} "
-                "components that were fitted; training goes on only with the same number."
-            )
+        Returns
+        -------
+        score : float
+        """
+        scores = self.score_samples(X)
         if sample_weight is not None:
-            sample_weight = check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        if not allow_nan:
-            self._check_support(X)
-        return X, sample_weight
+            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        return float(np.average(scores, weights=sample_weight))
 
-    def _check_support(self, X):
-        low, high = self._units()[0].support
-        smallest, largest = X.min(), X.max()
-        if smallest < low or largest > high:
-            warnings.warn(
-                f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "
-                f"values from {smallest:g} to {largest:g}. Scale it with MinMaxScaler, or "
-                f"{self._for_real_values} for real-valued data.",
-                UserWarning,
-                stacklevel=level_of_caller(),
-            )
+    # What scikit-learn asks
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "components_")
@@ -529,16 +474,31 @@ class BaseEBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        self._encoding().set_input_tags(tags.input_tags)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
+class OfEncoding:
+    """A fitted attribute that is one of the encoding."""
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else getattr(instance.encoding_, self.name)
+
+    def __set__(self, instance, value):
+        instance.encoding_ = copy.copy(instance.encoding_)  # others may have the same one
+        setattr(instance.encoding_, self.name, value)
+
+
 def squared_errors(model, v, features=None):
-    """Mean squared error of each row's reconstruction, of its features: (n,)."""
+    """Mean squared error of each row's reconstruction, from its features: (n,)."""
     features = model.hidden.features(model.hidden_field(v)) if features is None else features
-    h = model.hidden.of_features(features)  # (n, n_hidden)
-    return model.outward(v - model.visible.mean(model.visible_field(h))).square().mean(1)
+    h = model.hidden.mean_of_features(features)  # (n, n_hidden)
+    error = v - model.visible.mean(model.visible_field(h))  # (n, n_visible)
+    return model.visible.to_rows(error).square().mean(1)
 
 
 def _sites(model, v, n):
@@ -548,10 +508,3 @@ def _sites(model, v, n):
         return None
     drawn = np.random.default_rng(0).integers(n_sites, size=(len(v), n))
     return torch.as_tensor(drawn, device=v.device)
-
-
-def as_array(X):
-    """X as it is, or a tensor as an array."""
-    if isinstance(X, torch.Tensor):
-        return as_numpy(X.float() if X.dtype == torch.bfloat16 else X)
-    return X

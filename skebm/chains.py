@@ -1,4 +1,4 @@
-"""What Markov chains of a fitted model give: samples, conditional samples, missing values.
+"""Markov chains of a fitted model: samples, conditional samples, missing values.
 
 h ~ p(h | v),  v ~ p(v | h):  one sweep, which leaves p(v, h) as it is
 """
@@ -13,15 +13,16 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions, check_sample_weight, validate_params
-from skebm.base import BaseEBM
+from skebm._shared import documented
+from skebm._sklearn import Interval, StrOptions, validate_params
+from skebm.encoding import Encoding
 from skebm.engine import devices
 from skebm.engine.batches import to_device
 from skebm.engine.noise import Noise
 from skebm.engine.partition import spread_betas
-from skebm.engine.sampling import conditional_mean, mean_field, run, tempered_sweep
-from skebm.evaluation import log_likelihood, log_partition, pseudo_likelihood
+from skebm.engine.sampling import run, tempered_sweep
+from skebm.fitted import FittedModel
+from skebm.fitting import seed_of
 
 _SAMPLING = {
     "n_steps": [Interval(Integral, 0, None, closed="left")],
@@ -62,9 +63,14 @@ class Chains:
     swap_rates: np.ndarray | None
 
 
-@estimator
-class BaseRBM(BaseEBM):
-    """What models of units in layers can do besides: sampling, filling in values, scoring."""
+class ChainsMixin:
+    """The methods of an RBM that run Markov chains."""
+
+    encoding_: Encoding
+    n_features_in_: int
+    random_state_: np.random.RandomState
+    temperature: float
+    device: str
 
     @validate_params(
         {
@@ -95,36 +101,33 @@ class BaseRBM(BaseEBM):
         X_new : ndarray of shape (n_samples, n_features)
             The visible units after the last sweep.
         """
-        check_is_fitted(self)
-        X = self._validate_rows(X, reset=False)
-        noise = self._noise(random_state)
-        if clamped is not None:
-            clamped = self._flat(
-                check_array(
-                    clamped, dtype=bool, ensure_2d=False, allow_nd=True, input_name="clamped"
-                )
-            )
-            shape = (X.shape[0], self.n_features_in_)
-            if clamped.shape not in (shape, shape[1:]):
-                raise ValueError(
-                    f"clamped has the shape {clamped.shape}; it must be that of X, {shape}, or "
-                    f"that of a row, {shape[1:]}."
-                )
-            clamped = np.broadcast_to(clamped[..., self._column_of_unit()], X.shape)
-        return self._present(self._sweep(X, noise, n_steps, clamped))
+        fitted = FittedModel(self)
+        rows, noise = fitted.read(X), self._noise(random_state)
+        mask = None if clamped is None else self._mask(clamped, rows.shape)
 
-    def _sweep(self, X, noise, n_steps, clamped=None):
-        rows = self._apply_validated(
-            lambda model, v, mask=None: self._outward(
-                model, run(model, v, noise, n_steps=n_steps, clamped=mask)
-            ),
-            X,
-            beside=clamped,
+        def sweep(model, v, mask=None):
+            return fitted.rows(model, run(model, v, noise, n_steps=n_steps, clamped=mask))
+
+        result = fitted.apply_to_rows(sweep, rows, mask=mask)
+        if mask is not None:  # to the last bit
+            np.copyto(result, rows.toarray() if issparse(rows) else rows, where=mask)
+        return fitted.present(result)
+
+    def _mask(self, clamped, shape):
+        """Which units are clamped, of a mask like X or like a row of X."""
+        clamped = self.encoding_.flatten(
+            check_array(clamped, dtype=bool, ensure_2d=False, allow_nd=True, input_name="clamped")
         )
-        if clamped is not None:  # to the last bit
-            np.copyto(rows, X.toarray() if issparse(X) else X, where=clamped)
-        return rows
+        expected = (shape[0], self.n_features_in_)
+        if clamped.shape not in (expected, expected[1:]):
+            raise ValueError(
+                f"clamped has the shape {clamped.shape}; it must be that of X, {expected}, or "
+                f"that of a row, {expected[1:]}."
+            )
+        columns = self.encoding_.column_of_unit(shape[1])
+        return np.broadcast_to(clamped[..., columns], shape)
 
+    @documented
     @validate_params(
         {
             "n_samples": [Interval(Integral, 1, None, closed="left")],
@@ -150,17 +153,7 @@ class BaseRBM(BaseEBM):
             Number of rows: the ends of as many independent chains.
         n_steps : int, default=1000
             Sweeps in each chain.
-        method : {"gibbs", "pt"}, default="gibbs"
-            "pt" is parallel tempering: each chain exchanges its state with chains at other
-            levels, one nat apart, down to independent units, where chains move freely between
-            modes. A sweep takes as many times longer as there are levels.
-        init : array-like of shape (n_samples, n_features), default=None
-            Where the chains start. None draws features that are independent of each other,
-            with the means of the training data.
-        temperature : float, default=None
-            Sample from p ∝ exp(−E/temperature); None takes the temperature of the model.
-        random_state : int, RandomState instance or None, default=None
-            None goes on with the stream of the fit: another call gives other samples.
+        %(sampling)s
 
         Returns
         -------
@@ -173,9 +166,10 @@ class BaseRBM(BaseEBM):
             )
             for v, _ in sweeps:  # noqa: B007
                 pass
-            rows = self._outward(model, v).cpu().numpy()
-        return self._present(rows)
+            fitted = FittedModel(self)
+            return fitted.present(fitted.rows(model, v).cpu().numpy())
 
+    @documented
     @validate_params(
         {
             "n_chains": [Interval(Integral, 1, None, closed="left")],
@@ -198,8 +192,9 @@ class BaseRBM(BaseEBM):
         Parameters
         ----------
         n_chains : int, default=4
-        n_steps, method, init, temperature, random_state
-            As in :meth:`sample`.
+        n_steps : int, default=1000
+            Sweeps in each chain.
+        %(sampling)s
 
         Returns
         -------
@@ -210,10 +205,11 @@ class BaseRBM(BaseEBM):
             model, betas, v, sweeps = self._chains(
                 n_chains, n_steps, method, init, temperature, random_state
             )
-            draws = np.empty((n_chains, n_steps, v.shape[1]), dtype=self.components_.dtype)
+            fitted = FittedModel(self)
+            draws = np.empty((n_chains, n_steps, v.shape[1]), dtype=fitted.dtype)
             swapped = torch.zeros(0) if betas is None else torch.zeros_like(betas[1:])
             for step, (v, accepted) in enumerate(sweeps):
-                draws[:, step] = self._outward(model, v).cpu().numpy()
+                draws[:, step] = fitted.rows(model, v).cpu().numpy()
                 swapped += accepted / n_steps
         if betas is None:
             return Chains(draws, None, None)
@@ -250,89 +246,10 @@ class BaseRBM(BaseEBM):
         X_filled : ndarray of shape (n_samples, n_features)
             In the type of `components_`; observed values as they were.
         """
-        check_is_fitted(self)
-        X = self._validate_rows(X, reset=False, allow_nan=True)
-        filled = self._fill(X, self._noise(random_state), n_steps=n_steps, method=method)
-        return self._present(filled)
-
-    def _fill(self, X, noise, *, n_steps, method):
-        def fill(model, v):
-            observed = ~v.isnan()
-            v = torch.where(observed, v, model.start(len(v), noise))
-            if method == "sample":
-                v = run(model, v, noise, n_steps=n_steps, clamped=observed)
-            elif method == "mean_field":
-                v = mean_field(model, v, n_steps=n_steps, clamped=observed)
-            else:
-                v = conditional_mean(model, v, noise, n_steps=n_steps, clamped=observed)
-            return self._outward(model, v)
-
-        filled = self._apply_validated(fill, X)
-        return np.where(np.isnan(X), filled, X)
-
-    def score_samples(self, X):
-        """How likely each row is, in nats.
-
-        Of binary and categorical features this is the pseudo-log-likelihood, exactly:
-        Σ_i log p(v_i | the other features of v). Where a binary feature is grey, the other
-        state is 1 − v_i. :class:`sklearn.neural_network.BernoulliRBM` estimates the same from
-        one random flip.
-
-        Where features are real-valued it is the log-likelihood (a density),
-        log p(v) = −F(v) / T − log Z. The first call after a fit computes log Z and keeps it:
-        exactly for up to 18 binary hidden units, else by annealed importance sampling with a
-        fixed seed (:func:`skebm.log_partition`, which also tells the error).
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        score : ndarray of shape (n_samples,)
-            The pseudo-log-likelihood takes the time of n_samples · n_features · n_components
-            softplus functions.
-
-        References
-        ----------
-        J. Besag (1975). Statistical analysis of non-lattice data. The Statistician 24.
-        """
-        check_is_fitted(self)
-        if self._units()[0].is_discrete:
-            return pseudo_likelihood(self, X)
-        return log_likelihood(self, X, log_z=self._log_partition())
-
-    def _log_partition(self):
-        """log Z, computed in the first call after a fit and kept."""
-        known = getattr(self, "_log_z", {})  # by temperature
-        if self.temperature not in known:
-            known[self.temperature] = log_partition(self, random_state=0).value
-            self._log_z = known
-        return known[self.temperature]
-
-    def _column_of_unit(self):
-        """The column of X that each visible unit belongs to: (n_visible,)."""
-        return np.arange(self.n_features_in_)
-
-    def score(self, X, y=None, sample_weight=None):
-        """Mean of :meth:`score_samples`, for model selection.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-        y : None
-            Ignored; present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the mean.
-
-        Returns
-        -------
-        score : float
-        """
-        scores = self.score_samples(X)
-        if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        return float(np.average(scores, weights=sample_weight))
+        fitted = FittedModel(self)
+        rows = fitted.read(X, allow_nan=True)
+        noise = self._noise(random_state)
+        return fitted.present(fitted.fill(rows, noise, n_steps=n_steps, method=method))
 
     def _chains(self, n_chains, n_steps, method, init, temperature, random_state):
         """The model, the levels of "pt", where chains start, and an iterator over sweeps."""
@@ -341,14 +258,15 @@ class BaseRBM(BaseEBM):
         estimator = copy.copy(self)
         if temperature is not None:
             estimator.temperature = temperature
-        model = estimator._model(noise.device)
+        fitted = FittedModel(estimator)
+        model = fitted.rbm(noise.device)
         if init is None:
-            v = model.start(n_chains, noise)  # (n_chains, n_features)
+            v = model.start(n_chains, noise)  # (n_chains, n_visible)
         else:
-            rows = self._validate_rows(init, reset=False)
+            rows = fitted.read(init)
             if rows.shape[0] != n_chains:
                 raise ValueError(f"init has {rows.shape[0]} rows for {n_chains} chains.")
-            v = self._inward(model, to_device(rows, noise.device, self.components_.dtype))
+            v = fitted.visible_units(model, to_device(rows, noise.device, fitted.dtype))
         if method == "gibbs":
             return model, None, v, _gibbs_sweeps(model, v, noise, n_steps)
         betas = spread_betas(model, noise, None, n_chains=50).flip(0).to(model.W)
@@ -356,8 +274,7 @@ class BaseRBM(BaseEBM):
 
     def _noise(self, random_state):
         rng = self.random_state_ if random_state is None else check_random_state(random_state)
-        seed = int(rng.randint(np.iinfo(np.int32).max))
-        return Noise(seed, devices.resolve(self.device, fall_back=True))
+        return Noise(seed_of(rng), devices.resolve(self.device, fall_back=True))
 
 
 def _gibbs_sweeps(model, v, noise, n_steps):

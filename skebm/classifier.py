@@ -8,18 +8,20 @@ import torch
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions, fit_context, safe_indexing
-from skebm.base import squared_errors
+from skebm._shared import documented, estimator
+from skebm._sklearn import Interval, StrOptions, safe_indexing
+from skebm.base import BaseRBM, OfEncoding, squared_errors
+from skebm.encoding import Standardised
 from skebm.engine.batches import CHUNK
-from skebm.engine.labels import Conditional, JointRBM, LabelledRBM
+from skebm.engine.joint import Conditional, JointRBM, Labelled, posterior
 from skebm.engine.units import Gaussian
-from skebm.labels import Labelling
-from skebm.rbm import HIDDEN, VISIBLE, ScaledRBM, moments
+from skebm.fitted import FittedModel
+from skebm.rbm import HIDDEN, VISIBLE
+from skebm.targets import ClassifierTargets
 
 
 @estimator
-class RBMClassifier(Labelling, ScaledRBM):
+class RBMClassifier(ClassifierTargets, BaseRBM):
     """Classifier: a restricted Boltzmann machine of rows and their labels.
 
     A label y is one visible unit for each class, of which exactly one is 1. With x = c + W v
@@ -73,6 +75,8 @@ class RBMClassifier(Labelling, ScaledRBM):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
+    class_prior_ : ndarray of shape (n_classes,)
+        Weighted shares of the classes among the labelled training rows.
     components_ : ndarray of shape (n_components, n_features)
         Weights W.
     label_components_ : ndarray of shape (n_components, n_classes)
@@ -140,7 +144,7 @@ class RBMClassifier(Labelling, ScaledRBM):
     class_weight: dict | str | None = None
 
     _parameter_constraints = {
-        **ScaledRBM._parameter_constraints,
+        **BaseRBM._parameter_constraints,
         "n_iter": [Interval(Integral, 0, None, closed="left"), None],
         "objective": [StrOptions({"hybrid", "discriminative", "generative"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -152,103 +156,37 @@ class RBMClassifier(Labelling, ScaledRBM):
     _for_real_values = 'set visible="gaussian"'
     _epochs = (1000, 15, 50)
 
+    location_ = OfEncoding()
+    scale_ = OfEncoding()
+
     # The model
+
+    def _encoding(self):
+        return Standardised(self.visible == "gaussian")
 
     def _units(self):
         gaussian = self.visible == "gaussian"
         visible = Gaussian(self.temperature) if gaussian else VISIBLE[self.visible]()
-        return visible, HIDDEN[self.hidden](self.temperature)
-
-    def _compose(self, visible, hidden, W, b, c, b0, precision, log_scale):
-        U, d = (
-            torch.tensor(array).to(W) / self.temperature
-            for array in (self.label_components_, self.intercept_label_)
-        )
-        return LabelledRBM(visible, hidden, W, b, c, U, d, b0, precision)
-
-    def _prepare(self, X, sample_weight):
-        if self.visible == "gaussian":
-            location, scale = moments(X, sample_weight)
-        else:
-            location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
-        return {"location_": location, "scale_": scale}
-
-    def _initial_spread(self, n_visible):
-        return super()._initial_spread(n_visible) if self.visible == "gaussian" else 0.1
+        U = torch.zeros(self.n_components, len(self.classes_))
+        d = torch.from_numpy(np.log(np.maximum(self.class_prior_, 1e-3)) / self.temperature)
+        return visible, Labelled(HIDDEN[self.hidden](self.temperature), U, d)
 
     # Training
 
     @property
     def _shares(self):
-        """What log p(v, y) and log p(y | v) weigh in the objective."""
+        """The weights of log p(v, y) and of log p(y | v) in the objective."""
         generative = {"generative": 1.0, "discriminative": 0.0, "hybrid": self.alpha}
         return generative[self.objective], float(self.objective != "generative")
 
     def _in_training(self, model, batches):
-        known = batches.beside.sum(1)[batches.visits.cpu().numpy()]
+        known = batches.targets.sum(1)[batches.visits.cpu().numpy()]
         generative, discriminative = self._shares
         return JointRBM(model, generative, discriminative, partly=not known.all())
 
-    def _gradient(self):
-        gradient = super()._gradient()
+    def _resolved_gradient(self):
+        gradient = super()._resolved_gradient()
         return gradient if self._shares[0] else Conditional()
-
-    def _training_settings(self):
-        return repr((super()._training_settings(), self._shares[0] > 0))
-
-    def fit(self, X, y, sample_weight=None):
-        """Fit the model to rows and their labels.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data. Small types (uint8, bool) are converted batch by batch.
-        y : array-like of shape (n_samples,)
-            Labels of any type; −1 stands for a label that is not known.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the
-            rows repeated that often. Other weights are relative.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            Where an argument or the data are invalid, and where the parameters are no longer
-            finite at the end of an epoch. The estimator is then as it was before the call.
-        """
-        return super().fit(X, y, sample_weight)
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Train for one epoch on the rows of X, going on from where training stopped.
-
-        No rows are held back, whatever `early_stopping` says.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data: any number of rows, taken in batches of `batch_size`.
-        y : array-like of shape (n_samples,)
-            Labels, of those in `classes`, or −1.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that there are; needed in the first call.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, as in `fit`.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-        """
-        self._check_partial(classes)
-        resume = self.__sklearn_is_fitted__()
-        return self._train(
-            X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False, classes=classes
-        )
 
     @property
     def _weight_of_unknown(self):
@@ -257,19 +195,18 @@ class RBMClassifier(Labelling, ScaledRBM):
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
         one_hot, weight = self._one_hot(y, X, sample_weight, classes=classes, reset=reset)
         if reset:
-            share = self._class_shares(one_hot, weight)
-            self.label_components_ = np.zeros((self.n_components, len(share)))
-            self.intercept_label_ = np.log(np.maximum(share, 1e-3))
+            self.class_prior_ = self._class_shares(one_hot, weight)
         return one_hot, weight
 
-    def _held_out_scores(self, model, rows, beside):
-        v = model.inward(rows)
-        return (model.posterior(v)[0].argmax(1) == beside.argmax(1)).double()
+    def _held_out_scores(self, model, rows, targets):
+        log_p, _ = posterior(model, model.visible.from_rows(rows))
+        return (log_p.argmax(1) == targets.argmax(1)).double()
 
     def _measure(self, model, rows):
-        v, labels = rows.split([self.n_features_in_, len(self.classes_)], 1)
+        rows, labels = rows.split([self.n_features_in_, len(self.classes_)], 1)
+        v = model.visible.from_rows(rows)
         pieces = v.split(max(1, CHUNK // model.row_size))
-        log_p, features = map(torch.cat, zip(*map(model.posterior, pieces)))
+        log_p, features = map(torch.cat, zip(*(posterior(model, piece) for piece in pieces)))
         errors = squared_errors(model, v, features)
         known = labels.sum(1)
         right = (log_p.argmax(1) == labels.argmax(1)) * known
@@ -293,10 +230,11 @@ class RBMClassifier(Labelling, ScaledRBM):
         log_p : ndarray of shape (n_samples, n_classes)
             In nats, in the order of `classes_`.
         """
-        return self._apply(lambda model, v: model.posterior(v)[0], X)
+        return FittedModel(self).apply(lambda model, v: posterior(model, v)[0], X)
 
     # Rows of a class
 
+    @documented
     def sample(
         self,
         n_samples=1,
@@ -318,8 +256,7 @@ class RBMClassifier(Labelling, ScaledRBM):
             Sweeps in each chain.
         y : label, or array-like of shape (n_samples,), default=None
             The class, or the class of each row. None draws rows of all classes.
-        method, init, temperature, random_state
-            As in :meth:`BernoulliRBM.sample`.
+        %(sampling)s
 
         Returns
         -------
@@ -392,6 +329,7 @@ class RBMClassifier(Labelling, ScaledRBM):
         given = copy.copy(self)
         given.classes_ = self.classes_[k]
         given.intercept_hidden_ = self.intercept_hidden_ + self.label_components_[:, k[0]]
+        given.class_prior_ = np.ones(1)
         given.label_components_ = np.zeros_like(self.label_components_[:, k])
         given.intercept_label_ = np.zeros_like(self.intercept_label_[k])
         given.__dict__.pop("_log_z", None)

@@ -2,22 +2,24 @@
 
 import math
 from dataclasses import field
+from functools import partial
 from numbers import Integral
 
-import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import estimator
 from skebm._sklearn import Interval, StrOptions
-from skebm.base import as_array
-from skebm.engine.convolution import ConvolutionalRBM
+from skebm.base import BaseRBM, OfEncoding
+from skebm.encoding import Images
+from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Gradient
-from skebm.engine.units import Bernoulli, Gaussian, Pooled
-from skebm.rbm import VISIBLE, ScaledRBM, moments
+from skebm.engine.units import Bernoulli, Gaussian, Pooled, ScaledGaussian, Units
+from skebm.rbm import VISIBLE
 
 
 @estimator
-class ConvRBM(ScaledRBM):
+class ConvRBM(BaseRBM):
     """Convolutional restricted Boltzmann machine: filters that look at every place of an image.
 
     The visible units are the pixels of an image with channels, v_c(i, j). Each of the hidden
@@ -161,7 +163,7 @@ class ConvRBM(ScaledRBM):
     _epochs = (2000, 10, 100)
     _for_real_values = 'set visible="gaussian"'
     _parameter_constraints = {
-        **ScaledRBM._parameter_constraints,
+        **BaseRBM._parameter_constraints,
         "n_iter": [Interval(Integral, 0, None, closed="left"), None],
         "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
         "image_shape": [StrOptions({"auto"}), tuple, list],
@@ -172,178 +174,82 @@ class ConvRBM(ScaledRBM):
         "stride": [Interval(Integral, 1, None, closed="left")],
     }
 
-    # Shapes
+    image_shape_ = OfEncoding()
+    input_shape_ = OfEncoding()
+    location_ = OfEncoding()
+    scale_ = OfEncoding()
 
-    @property
-    def _sides(self):
-        """Height and width of an image."""
-        return self.image_shape_[:2] if self.channels_last else self.image_shape_[1:]
+    def _encoding(self):
+        return Images(self.image_shape, self.channels_last, self.visible == "gaussian")
 
-    @property
-    def _n_channels(self):
-        return self.image_shape_[-1 if self.channels_last else 0]
+    def _units(self):
+        visible: Units = VISIBLE.get(self.visible, Bernoulli)()
+        if self.visible == "gaussian":
+            visible = Gaussian(self.temperature)
+            if self.variance == "learned":
+                scales = torch.zeros(self.encoding_.n_channels)
+                axis = self.encoding_.channel_axis
+                visible = ScaledGaussian(scales, self.temperature, self.image_shape_, axis)
+        if self.pool_size is None:
+            return visible, Bernoulli()
+        return visible, Pooled(self._unpooled_shape(), self.pool_size)
 
-    def _n_biases(self, n_visible):
-        return self._n_channels
+    def _coupling(self, precision):
+        return partial(
+            Convolution,
+            sides=self.encoding_.sides,
+            stride=self.stride,
+            channels_last=self.channels_last,
+        )
 
     def _weights_shape(self, n_visible):
-        return self.n_components, self._n_channels, *self.kernel_shape_
+        return self.n_components, self.encoding_.n_channels, *self._kernel_shape()
 
-    @property
-    def _maps_shape(self):
-        """Filters, height and width of the maps."""
-        places = ((side - k) // self.stride + 1 for side, k in zip(self._sides, self.kernel_shape_))
-        return self.n_components, *places
+    def _weights_spread(self, visible, hidden, n_visible):
+        return 0.05
 
-    @property
-    def maps_shape_(self):
-        """Filters, height and width of the maps that `transform` gives, pooled if they are."""
-        check_is_fitted(self)
-        n_filters, *sides = self._maps_shape
-        return n_filters, *(-(-side // (self.pool_size or 1)) for side in sides)
+    def _training_settings(self):
+        return super()._training_settings() | {"stride": self.stride, "pool_size": self.pool_size}
 
-    @property
-    def _n_features_out(self):
-        return math.prod(self.maps_shape_)
+    # Shapes
 
-    def _shape_of_images(self, given, n_features):
-        """The shape of an image, from that of the images in X, where these are no rows."""
-        if self.image_shape == "auto":
-            if given is not None:
-                return given
-            side = math.isqrt(n_features)
-            sides = (side, side) if side**2 == n_features else (1, n_features)
-            return self._with_channels(sides)
-        shape = self._with_channels(tuple(self.image_shape))
-        if len(shape) != 3 or any(not isinstance(n, Integral) or n < 1 for n in shape):
+    def _check_same_shape(self):
+        super()._check_same_shape()
+        if self._kernel_shape() != self.kernel_shape_:
             raise ValueError(
-                f'image_shape must be "auto" or two or three positive integers; got '
-                f"{self.image_shape!r}."
+                f"kernel_size={self.kernel_size} differs from that of the fitted filters, "
+                f"{self.kernel_shape_}; training goes on only with the same."
             )
-        if given is not None and given != shape:
-            raise ValueError(f"image_shape={self.image_shape}, but X has images of shape {given}.")
-        if math.prod(shape) != n_features:
-            raise ValueError(
-                f"image_shape={self.image_shape} has {math.prod(shape)} pixels, but X has "
-                f"{n_features} features."
-            )
-        return shape
 
-    def _with_channels(self, shape):
-        if len(shape) != 2:
-            return shape
-        return (*shape, 1) if self.channels_last else (1, *shape)
-
-    def _shape_of_kernel(self):
+    def _kernel_shape(self):
         size = self.kernel_size
         sizes = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
         if len(sizes) != 2 or any(not isinstance(n, Integral) or n < 1 for n in sizes):
             raise ValueError(
                 f"kernel_size must be a positive integer or two of them; got {size!r}."
             )
-        return tuple(min(k, side) for k, side in zip(sizes, self._sides))
+        return tuple(min(k, side) for k, side in zip(sizes, self.encoding_.sides))
 
-    # The model
+    def _unpooled_shape(self):
+        """Filters, height and width of the maps."""
+        pairs = zip(self.encoding_.sides, self._kernel_shape())
+        return self.n_components, *((side - k) // self.stride + 1 for side, k in pairs)
 
-    def _units(self):
-        gaussian = self.visible == "gaussian"
-        visible = Gaussian(self.temperature) if gaussian else VISIBLE[self.visible]()
-        if self.pool_size is None:
-            return visible, Bernoulli()
-        return visible, Pooled(self._maps_shape, self.pool_size)
+    @property
+    def kernel_shape_(self):
+        """Height and width of a filter."""
+        return self.components_.shape[2:]
 
-    def _compose(self, visible, hidden, W, b, c, b0, precision, log_scale):
-        return ConvolutionalRBM(
-            visible,
-            hidden,
-            W,
-            b,
-            c,
-            b0,
-            sides=self._sides,
-            stride=self.stride,
-            channels_last=self.channels_last,
-            log_scale=log_scale,
-        )
+    @property
+    def maps_shape_(self):
+        """Filters, height and width of the maps that `transform` gives, pooled if they are."""
+        check_is_fitted(self)
+        n_filters, *sides = self._unpooled_shape()
+        return n_filters, *(-(-side // (self.pool_size or 1)) for side in sides)
 
-    def _n_scaled(self, n_visible):
-        learned = self.visible == "gaussian" and self.variance == "learned"
-        return self._n_channels if learned else 0
-
-    def _log_volume(self):
-        # A channel's scale is that of all its pixels, which the sum counts once.
-        others = math.prod(self._sides) - 1
-        scales = getattr(self, "log_scales_", np.zeros(1)).sum(dtype=np.float64)
-        return super()._log_volume() + others * float(scales)
-
-    def _initial_spread(self, n_visible):
-        return 0.05
-
-    def _prepare(self, X, sample_weight):
-        location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
-        if self.visible == "gaussian":
-            axis = 3 if self.channels_last else 1  # of the channels
-
-            def pixels(rows):
-                images = rows.reshape(-1, *self.image_shape_)
-                return np.moveaxis(images, axis, 3).reshape(-1, self._n_channels)
-
-            def of_pixels(channels):
-                image = np.broadcast_to(channels, (*self._sides, self._n_channels))
-                return np.moveaxis(image, 2, axis - 1).flatten()
-
-            location, scale = map(of_pixels, moments(X, sample_weight, pixels))
-        return {"location_": location, "scale_": scale}
-
-    def _validate_training(self, X, sample_weight, *, reset, allow_nan):
-        known = getattr(self, "kernel_shape_", None)
-        X, sample_weight = super()._validate_training(
-            X, sample_weight, reset=reset, allow_nan=allow_nan
-        )
-        if not reset and self._shape_of_kernel() != known:
-            raise ValueError(
-                f"kernel_size={self.kernel_size} differs from that of the fitted filters, {known}; "
-                "training goes on only with the same."
-            )
-        return X, sample_weight
-
-    def _training_settings(self):
-        return repr((super()._training_settings(), self.stride, self.pool_size))
-
-    # Images and rows
-
-    def _validate_rows(self, X, *, reset, allow_nan=False):
-        X = np.asarray(X) if isinstance(X, list) else as_array(X)
-        given, shape = None, None
-        if getattr(X, "ndim", 2) in (3, 4):
-            shape = X.shape[1:]
-            given = self._with_channels(shape)
-            X = X.reshape(len(X), math.prod(shape))
-        rows = super()._validate_rows(X, reset=reset, allow_nan=allow_nan)
-        if reset:
-            self.image_shape_ = self._shape_of_images(given, rows.shape[1])
-            self.input_shape_ = rows.shape[1:] if shape is None else shape
-            self.kernel_shape_ = self._shape_of_kernel()
-        elif given not in (None, self.image_shape_):
-            raise ValueError(
-                f"X has images of shape {given}, but {type(self).__name__} was fitted to images "
-                f"of shape {self.image_shape_}."
-            )
-        return rows
-
-    def _present(self, rows):
-        return rows.reshape(len(rows), *self.input_shape_)
-
-    def _flat(self, array):
-        for shape in (self.image_shape_, self._sides)[: 1 + (self._n_channels == 1)]:
-            if array.shape[-len(shape) :] == shape:
-                return array.reshape(*array.shape[: -len(shape)], -1)
-        return array
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
+    @property
+    def _n_features_out(self):
+        return math.prod(self.maps_shape_)
 
     def transform_maps(self, X):
         """The features of :meth:`transform`, as maps.

@@ -1,7 +1,6 @@
 """DBN: restricted Boltzmann machines, each trained on the features of the one below."""
 
 import copy
-import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -26,13 +25,15 @@ from skebm._sklearn import (
     fit_context,
     validate_params,
 )
-from skebm.base import BaseEBM
-from skebm.engine import devices
-from skebm.engine.batches import Batches, chunks, to_device
+from skebm.base import BaseRBM
+from skebm.encoding import Encoding
+from skebm.engine.batches import chunks, to_device
 from skebm.engine.noise import Noise
-from skebm.engine.stack import Residual, bound, features
+from skebm.engine.stack import Residual, bound
 from skebm.engine.updown import UpDown
-from skebm.fitting import append, seed_of, unchanged_on_error
+from skebm.evaluation import kept_log_partition
+from skebm.fitted import FittedModel, FittedStack
+from skebm.fitting import Fit, History, Schedule, TrainingData, seed_of, unchanged_on_error
 from skebm.rbm import BernoulliRBM
 
 #: Parameters of the layers that the stack can set in all of them.
@@ -51,15 +52,41 @@ OF_LAYERS = (
 )
 
 
-def _top_has(name):
-    """Whether the last layer has a method, before or after fit."""
+class OfLastLayer:
+    """A method of the last layer, which is given what the layers below make of the rows.
 
-    def check(self):
-        last = self.estimators_[-1] if self.__sklearn_is_fitted__() else self._last_layer
-        getattr(last, name)
-        return True
+    The stack has it where the last layer has it, before and after fit.
+    """
 
-    return check
+    def __init__(self, summary):
+        self.summary = summary
+
+    def __set_name__(self, owner, name):
+        def is_there(stack):
+            is_fitted = stack.__sklearn_is_fitted__()
+            getattr(stack.estimators_[-1] if is_fitted else stack._last_layer, name)
+            return True
+
+        def method(stack, X):
+            check_is_fitted(stack)
+            return getattr(stack.estimators_[-1], name)(stack._below(X))
+
+        method.__name__, method.__qualname__ = name, f"{owner.__qualname__}.{name}"
+        method.__doc__ = self.summary + ROWS
+        setattr(owner, name, available_if(is_there)(method))
+
+
+ROWS = """
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        result : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            As that of the last layer.
+        """
 
 
 @estimator
@@ -256,7 +283,7 @@ class DBN(
         for name, layer in named:
             if isinstance(layer, Integral) and not isinstance(layer, bool):
                 layers.append(BernoulliRBM(layer))
-            elif isinstance(layer, BaseEBM) or _is_frozen(layer):
+            elif isinstance(layer, BaseRBM) or _is_frozen(layer):
                 layers.append(clone(layer))
             else:
                 raise ValueError(
@@ -349,16 +376,14 @@ class DBN(
             tune = was_tuned or (self.fine_tune is not None and not partial)
             task = self._init_callback_context(max_subtasks=len(layers) + tune)
             task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            if not was_tuned:
+            if was_tuned:
+                self.estimators_: list[BaseRBM] = [*map(_resumed, layers, self.estimators_)]
+            else:
                 old = self.estimators_ if resume else None
                 given = {"y": y, "classes": classes} if partial else {"y": y}
-                self.estimators_: list[BaseEBM] = self._fit_layers(
-                    layers, X, given, sample_weight, task, old=old, partial=partial
-                )
-                self.untied_: list[BaseEBM] = []
+                self._fit_layers(layers, X, given, sample_weight, task, old=old, partial=partial)
+                self.untied_: list[BaseRBM] = []
                 self.fine_tuning_: dict = {}
-            else:
-                self.estimators_ = [*map(_resumed, layers, self.estimators_)]
             if tune:
                 n_epochs = 1 if partial else self.fine_tune_n_iter
                 subtask = task.subcontext(task_name="up-down", max_subtasks=n_epochs)
@@ -367,40 +392,46 @@ class DBN(
         return self
 
     def _fit_layers(self, layers, X, given, sample_weight, task, *, old, partial):
-        """The layers, fitted from the first to the last, and the maxima of their residual paths.
+        """Fit the layers from the first to the last, and the maxima of their residual paths.
 
-        `given` is what layers that are classifiers are told besides, `old` are the fitted layers
-        that training goes on from.
+        `given` is what layers that are classifiers get besides, `old` are the fitted layers that
+        training goes on from.
         """
         shares, maxima = self._residual_shares(), []
         rng = check_random_state(self.random_state)
         before = self._residuals if old and partial else [None] * len(layers)
-        fitted: list[BaseEBM] = []
+        fitted: list[BaseRBM] = []
         for k, layer in enumerate(layers):
             if fitted:
-                _look_at_maps(layer, fitted[-1])
+                _set_image_shape(layer, fitted[-1])
             subtask = task.subcontext(task_name="layer")
-            if _is_frozen(layer):
-                layer = layer.estimator
-            else:
-                layer = _resumed(layer, old[k]) if old else layer
-                train = layer.partial_fit if partial else layer.fit
-                labels = given if get_tags(layer).estimator_type == "classifier" else {}
-                with _stream(layer, rng), subtask.propagate_callback_context(layer):
-                    subtask.call_on_fit_task_begin(estimator=self, X=X)
-                    train(X, sample_weight=sample_weight, **labels)
-                    subtask.call_on_fit_task_end(estimator=self, X=X)
+            layer = self._fit_layer(
+                layer, X, given, sample_weight, subtask, rng, old and old[k], partial
+            )
             fitted.append(layer)
             residual = None
             if shares is not None:
                 residual = _fitted_residual(layer, X, shares, before[k], sample_weight)
                 maxima.append(residual.maxima)
             if k + 1 < len(layers):
-                X = _features(layer, residual, X)
+                X = FittedModel(layer).features(X, residual)
+        self.estimators_ = fitted
         self.__dict__.pop("residual_maxima_", None)
         if shares is not None:
             self.residual_maxima_ = np.array(maxima)
-        return fitted
+
+    def _fit_layer(self, layer, X, given, sample_weight, task, rng, old, partial):
+        """A layer, fitted to what the layers below make of the rows."""
+        if _is_frozen(layer):
+            return layer.estimator
+        layer = layer if old is None else _resumed(layer, old)
+        train = layer.partial_fit if partial else layer.fit
+        labels = given if get_tags(layer).estimator_type == "classifier" else {}
+        with _stream(layer, rng), task.propagate_callback_context(layer):
+            task.call_on_fit_task_begin(estimator=self, X=X)
+            train(X, sample_weight=sample_weight, **labels)
+            task.call_on_fit_task_end(estimator=self, X=X)
+        return layer
 
     def _residual_shares(self):
         if self.residual is None:
@@ -415,53 +446,38 @@ class DBN(
 
     def _tune(self, X, y, sample_weight, task, n_epochs):
         """Contrastive wake-sleep: epochs of all layers together."""
-        first, top = self.estimators_[0], self.estimators_[-1]
-        X = first._validate_rows(X, reset=False)
+        first, top = FittedModel(self.estimators_[0]), self.estimators_[-1]
+        rows = first.read(X)
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        beside, sample_weight = top._validate_targets(
-            y, X, sample_weight, classes=None, reset=False
-        )
-        device = devices.resolve(top.device)
-        batches = Batches(
-            X,
-            sample_weight,
-            batch_size=top.batch_size,
-            shuffle=top.shuffle,
-            device=device,
-            dtype=first.components_.dtype,
-            beside=beside,
-        )
+            sample_weight = check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+        targets, weight = top._validate_targets(y, rows, sample_weight, classes=None, reset=False)
+        batches = top._batches(TrainingData(rows, targets, weight), first.dtype, Encoding().encode)
         up, down = (
-            [layer._level(device) for layer in layers[:-1]]
+            [FittedModel(layer).layer(batches.device) for layer in layers[:-1]]
             for layers in (self.estimators_, self.generative_)
         )
-        stack = UpDown(batches, up, down, top._level(device))
-        rng = copy.deepcopy(top.random_state_)
-        trainer = top._trainer(X, stack, rng, resume=True)
-        noise = Noise(0, device)
-        history = {name: list(values) for name, values in self.fine_tuning_.items()}
-        done = len(history.get("epoch", ()))
-        for epoch in range(done + 1, done + n_epochs + 1):
-            subtask = task.subcontext(task_name="epoch")
-            subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            begin = time.perf_counter()
-            noise.restart(seed_of(rng))
-            with devices.precision(device, top.precision):
-                stack.train(trainer, noise, self.fine_tune_learning_rate, top.momentum)
-            top._check_finite(trainer.model, epoch)
-            row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
-            append(history, row | top._measure(trainer.model.at_test(), stack.probe))
-            if subtask.call_on_fit_task_end(estimator=self, X=X, y=y):
-                break
-        known = {name: list(values) for name, values in top.history_.items()}
+        top_layer, rng = FittedModel(top).layer(batches.device), copy.deepcopy(top.random_state_)
+        trainer = top._trainer(TrainingData(rows, targets), batches, rng, resume=True)
+        stack = UpDown(trainer, up, down, top_layer, rows.shape[1])
+        history = History(self.fine_tuning_)
+
+        def rates(epoch, schedule):
+            return self.fine_tune_learning_rate, top.momentum
+
+        schedule = Schedule(history.n_epochs + 1, n_epochs, rates)
+        fit = Fit(
+            top, stack, batches, history, schedule, rng, probe=lambda: stack.raised(batches.probe)
+        )
+        fit.run(task, estimator=self, X=X, y=y)
         tuned = copy.copy(top)
         tuned.__dict__.pop("_log_z", None)
-        tuned.__dict__.update(top._fitted_attributes(trainer, known, rng))
-        lower = [layer._with(level.model) for layer, level in zip(self.estimators_, up)]
-        untied = [layer._with(level.model) for layer, level in zip(self.generative_, down)]
+        tuned.__dict__.update(top._fitted_attributes(trainer, History(top.history_), rng))
+        lower, untied = (
+            [FittedModel(e).replaced(layer.model) for e, layer in zip(estimators, layers)]
+            for estimators, layers in ((self.estimators_, up), (self.generative_, down))
+        )
         self.estimators_, self.untied_ = [*lower, tuned], untied
-        self.fine_tuning_ = {name: np.array(values) for name, values in history.items()}
+        self.fine_tuning_ = history.as_arrays()
 
     # What a fitted stack can do
 
@@ -477,36 +493,12 @@ class DBN(
         H : ndarray of shape (n_samples, n_features_out)
         """
         check_is_fitted(self)
-        levels = list(self._levels_of(X))
-        return levels[-1] if self.output == "top" else np.hstack(levels)
-
-    def _levels(self, device, precision="highest", dtype=None):
-        """The layers, as the engine stacks them."""
-        pairs = zip(self.estimators_, self._residuals)
-        return [layer._level(device, residual, precision, dtype) for layer, residual in pairs]
-
-    def _with(self, models):
-        """A copy of this stack with the weights and biases of other models."""
-        other = copy.copy(self)
-        other.estimators_ = [e._with(model) for e, model in zip(self.estimators_, models)]
-        return other
-
-    def _levels_of(self, X):
-        """The features of each layer."""
-        for layer, residual in zip(self.estimators_, self._residuals):
-            X = _features(layer, residual, X)
-            yield X
-
-    def _top_features(self, X):
-        """The features of the top layer."""
-        *_, H = self._levels_of(X)
-        return H
+        features = list(FittedStack(self).features(X))
+        return features[-1] if self.output == "top" else np.hstack(features)
 
     def _below(self, X):
-        """What the top layer is given."""
-        for layer, residual in zip(self.estimators_[:-1], self._residuals):
-            X = _features(layer, residual, X)
-        return X
+        """What the last layer is given."""
+        return FittedStack(self).below(X)
 
     def inverse_transform(self, H):
         """Rows, of features: from layer to layer, the means of the visible units.
@@ -542,8 +534,8 @@ class DBN(
         error : ndarray of shape (n_samples,)
             Of `inverse_transform(transform(X))`; of a table in numbers, one-hot for categories.
         """
-        again = self.inverse_transform(self._top_features(X))
-        rows, again = (self.estimators_[0]._validate_rows(Z, reset=False) for Z in (X, again))
+        first, (*_, H) = FittedModel(self.estimators_[0]), FittedStack(self).features(X)
+        rows, again = first.read(X), first.read(self.inverse_transform(H))
         return np.square((rows.toarray() if issparse(rows) else rows) - again).mean(1)
 
     @validate_params(
@@ -588,21 +580,20 @@ class DBN(
             )
         if method == "top" or not self._has_bound:
             return self.estimators_[-1].score_samples(self._below(X))
-        first, top = self.estimators_[0], self.estimators_[-1]
-        X = first._validate_rows(X, reset=False)
-        device = devices.resolve(top.device, fall_back=True)
-        volume = sum(layer._log_volume() for layer in self.estimators_)
-        scores = np.full(X.shape[0], -volume - top._log_partition())
+        stack = FittedStack(self)
+        top = stack.models[-1]
+        rows = stack.models[0].read(X)
         with torch.inference_mode():
-            levels = self._levels(device)
-            down = [layer._model(device) for layer in self.generative_[:-1]]
-            top_model = levels[-1].model
-            top_model.visible, top_model.hidden = top_model.visible.law(), top_model.hidden.law()
-            for piece in chunks(X, sum(level.model.row_size for level in levels)):
-                rows = to_device(X[piece], device, first.components_.dtype)
-                noise = Noise(0, device, alike=True)
+            layers = stack.layers(top.device)
+            layers[-1].model = top.exact_law()
+            down = [FittedModel(layer).rbm(top.device) for layer in self.generative_[:-1]]
+            volume = sum(m.log_volume(layer.model) for m, layer in zip(stack.models, layers))
+            scores = np.full(rows.shape[0], -volume - kept_log_partition(top.estimator))
+            for piece in chunks(rows, sum(layer.model.row_size for layer in layers)):
+                tensor = to_device(rows[piece], top.device, stack.models[0].dtype)
+                noise = Noise(0, top.device, alike=True)
                 for _ in range(n_draws):
-                    draw = bound(levels, down, rows, noise)
+                    draw = bound(layers, down, tensor, noise)
                     scores[piece] += draw.double().cpu().numpy() / n_draws
         return scores
 
@@ -705,73 +696,18 @@ class DBN(
         for layer, residual in zip(below[::-1], self._residuals[-2::-1]):
             if residual is not None:
                 rows = residual.means(torch.as_tensor(rows)).numpy()
-            noise = None
+            fitted, noise = FittedModel(layer), None
             if not mean or layer is not below[0]:
-                noise = Noise(seed_of(rng), devices.resolve(layer.device, fall_back=True))
-            rows = layer._present(layer._reconstruct(rows, noise))
+                noise = Noise(seed_of(rng), fitted.device)
+            rows = fitted.reconstruct(rows, noise)
         return rows
 
     # Where the top layer is a classifier
 
-    @available_if(_top_has("predict"))
-    def predict(self, X):
-        """The likeliest class of each row, where the top layer is a classifier.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        return self.estimators_[-1].predict(self._below(X))
-
-    @available_if(_top_has("predict_proba"))
-    def predict_proba(self, X):
-        """p(y | what the layers below make of the row), where the top layer is a classifier.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimators_[-1].predict_proba(self._below(X))
-
-    @available_if(_top_has("predict_log_proba"))
-    def predict_log_proba(self, X):
-        """The logarithm of :meth:`predict_proba`.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        log_p : ndarray of shape (n_samples, n_classes)
-        """
-        check_is_fitted(self)
-        return self.estimators_[-1].predict_log_proba(self._below(X))
-
-    @available_if(_top_has("decision_function"))
-    def decision_function(self, X):
-        """As that of the top layer, where it is a classifier.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples, n_classes), or (n_samples,) with two classes
-        """
-        check_is_fitted(self)
-        return self.estimators_[-1].decision_function(self._below(X))
+    predict = OfLastLayer("The likeliest class of each row, where the last layer is a classifier.")
+    predict_proba = OfLastLayer("p(y | what the layers below the last one make of the row).")
+    predict_log_proba = OfLastLayer("The logarithm of :meth:`predict_proba`.")
+    decision_function = OfLastLayer("Scores of the classes, where the last layer is a classifier.")
 
     @property
     def classes_(self):
@@ -783,12 +719,12 @@ class DBN(
     @property
     def history_(self):
         """The epochs of all layers: dict of ndarrays."""
-        history: dict = {}
-        parts = [*((k, layer.history_) for k, layer in enumerate(self.estimators_))]
-        for number, part in [*parts, (-1, self.fine_tuning_)]:
+        history = History()
+        parts = [*enumerate(layer.history_ for layer in self.estimators_), (-1, self.fine_tuning_)]
+        for number, part in parts:
             for values in zip(*part.values()):
-                append(history, {"layer": number, **dict(zip(part, values))})
-        return {name: np.array(values) for name, values in history.items()}
+                history.append({"layer": number, **dict(zip(part, values))})
+        return history.as_arrays()
 
     @property
     def n_features_in_(self):
@@ -819,8 +755,8 @@ class DBN(
 
     @property
     def _has_bound(self):
-        """Whether what a layer tells the next are means of units."""
-        pooled = [layer._units()[1].block > 1 for layer in self.estimators_[:-1]]
+        """Whether the features that a layer gives the next one are means of its units."""
+        pooled = [FittedModel(layer).rbm().hidden.block_size > 1 for layer in self.estimators_[:-1]]
         return self.residual is None and not any(pooled)
 
     def __sklearn_is_fitted__(self):
@@ -843,7 +779,7 @@ class DBN(
 
 
 def _is_frozen(layer):
-    return isinstance(layer, FrozenEstimator) and isinstance(layer.estimator, BaseEBM)
+    return isinstance(layer, FrozenEstimator) and isinstance(layer.estimator, BaseRBM)
 
 
 def _resumed(layer, fitted):
@@ -867,25 +803,21 @@ def _stream(layer, rng):
             layer.set_params(random_state=None)
 
 
-def _look_at_maps(layer, below):
-    """Let a layer of images look at the maps of the layer below."""
+def _set_image_shape(layer, below):
+    """Let a layer of images take the maps of the layer below for its images."""
     if getattr(layer, "image_shape", None) == "auto" and hasattr(below, "maps_shape_"):
         layer.set_params(image_shape=below.maps_shape_, channels_last=False)
 
 
-def _features(layer, residual, X):
-    """What a fitted layer tells the one above."""
-    return layer._apply(lambda model, v: features(model, v, residual), X)
-
-
 def _fitted_residual(layer, X, shares, before, sample_weight):
     """The residual path of a layer, with maxima over the rows of X."""
-    units = layer._model(torch.device("cpu")).hidden
+    fitted = FittedModel(layer)
+    units = fitted.rbm().hidden
     if not (units.is_discrete and units.support == (0.0, 1.0)):
         raise ValueError(
             f"residual needs layers with binary hidden units, and no pool_size; got {layer!r}."
         )
-    field = layer._apply(lambda model, v: model.hidden_field(v), X)
+    field = fitted.apply(lambda model, v: model.hidden_field(v), X)
     if sample_weight is not None:
         field = field[np.asarray(sample_weight) > 0]
     maxima = (0.0, 0.0) if before is None else before.maxima

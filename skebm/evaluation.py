@@ -14,13 +14,13 @@ import torch
 from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from skebm._sklearn import Interval, StrOptions, validate_params
-from skebm.engine import devices, partition
+from skebm.engine import partition
 from skebm.engine.batches import to_device
 from skebm.engine.noise import Noise
 from skebm.engine.sampling import run
+from skebm.fitted import FittedModel
 
 #: Units up to which method="auto" enumerates the smaller layer.
 EXACT_UNITS = 18
@@ -150,18 +150,17 @@ def log_partition(
     >>> abs(estimate.value - exact.value) < 4 * estimate.stderr
     True
     """
-    _check_layers(estimator)
-    if method == "auto":
-        model = estimator._model(torch.device("cpu"))
-        _, units, n_units = partition.smaller_layer(model)
-        method = "exact" if units.n_states(n_units) <= 2.0**EXACT_UNITS else "ais"
-    device = devices.resolve(estimator.device, fall_back=True)
+    fitted = FittedModel(estimator)
+    device = fitted.device
     with torch.inference_mode():
+        model = fitted.exact_law()
+        if method == "auto":
+            _, units, n_units = partition.smaller_layer(model)
+            method = "exact" if units.n_states(n_units) <= 2.0**EXACT_UNITS else "ais"
         if method == "exact":
-            model = _law(estimator, device, torch.float64)
+            model = fitted.exact_law(dtype=torch.float64)
             value = partition.log_partition_exact(model).item()
             return LogPartition(value, 0.0, np.inf, value, value, method)
-        model = _law(estimator, device)
         noise = Noise(check_random_state(random_state).randint(np.iinfo(np.int32).max), device)
         betas = _levels(betas, model, noise)
         log_weights, v = partition.log_weights_up(model, noise, betas, n_chains)
@@ -169,15 +168,11 @@ def log_partition(
         lower, upper = value - 1.96 * stderr, value + 1.96 * stderr
         if method == "bracket":
             if samples is None:
-                chosen = torch.softmax(log_weights, 0).cpu().numpy().cumsum()
-                points = (np.arange(n_chains) + 0.5) / n_chains  # systematic resampling
-                index = np.searchsorted(chosen, points).clip(max=n_chains - 1)
-                v = run(model, v[torch.as_tensor(index, device=device)], noise, n_steps=100)
+                draws = _resampled(model, v, log_weights, noise)
             else:
-                rows = estimator._validate_rows(samples, reset=False)
-                rows = to_device(rows, device, estimator.components_.dtype)
-                v = estimator._inward(model, rows)
-            down = partition.log_weights_down(model, v, noise, betas)
+                rows = to_device(fitted.read(samples), device, fitted.dtype)
+                draws = fitted.visible_units(model, rows)
+            down = partition.log_weights_down(model, draws, noise, betas)
             back, back_stderr, back_ess = _mean(down.cpu().numpy())
             upper, ess = -back + 1.96 * back_stderr, min(ess, back_ess)
     if ess < SMALL_SAMPLE:
@@ -236,7 +231,7 @@ def log_likelihood(estimator, X, *, log_z=None, random_state=None):
     >>> bool(log_likelihood(rbm, X[1000:], log_z=log_z).mean() > -30)
     True
     """
-    _check_layers(estimator)
+    FittedModel(estimator)
     free_energy = estimator.free_energy(X).astype(np.float64)  # (n_samples,)
     if log_z is None:
         log_z = log_partition(estimator, random_state=random_state)
@@ -292,7 +287,7 @@ def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
     >>> bool(abs(estimate - exact) < 1)
     True
     """
-    _check_layers(estimator)
+    fitted = FittedModel(estimator)
     rng, visible = check_random_state(random_state), estimator._units()[0]
     if not visible.is_discrete:
         raise ValueError(
@@ -308,23 +303,24 @@ def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
         drawn = rng.random_sample((len(v), n_sites)).argpartition(n_flips - 1, axis=1)[:, :n_flips]
         return model.pseudo_log_likelihood(v, torch.as_tensor(drawn, device=v.device))
 
-    return estimator._apply(scores, X, row_size=lambda model: model.flip_size(n_flips))
+    return fitted.apply(scores, X, row_size=lambda model: model.change_size(n_flips))
 
 
-def _check_layers(estimator):
-    if not hasattr(estimator, "_model"):
-        raise ValueError(
-            "The likelihood is known of models with units in layers, such as BernoulliRBM and "
-            f"GaussianRBM; got {type(estimator).__name__}. From a pipeline, take its last step."
-        )
-    check_is_fitted(estimator)
+def kept_log_partition(estimator):
+    """log Z of a fitted estimator, computed in the first call after a fit and kept."""
+    kept = getattr(estimator, "_log_z", {})  # by temperature
+    if estimator.temperature not in kept:
+        kept[estimator.temperature] = log_partition(estimator, random_state=0).value
+        estimator._log_z = kept
+    return kept[estimator.temperature]
 
 
-def _law(estimator, device, dtype=None):
-    """The model of a fitted estimator, whose chains sample from it whatever those of fit did."""
-    model = estimator._model(device, dtype=dtype)
-    model.visible, model.hidden = model.visible.law(), model.hidden.law()
-    return model
+def _resampled(model, v, log_weights, noise):
+    """The ends of the chains, drawn again by their weights, after 100 Gibbs sweeps."""
+    chosen = torch.softmax(log_weights, 0).cpu().numpy().cumsum()
+    points = (np.arange(len(v)) + 0.5) / len(v)  # systematic resampling
+    index = np.searchsorted(chosen, points).clip(max=len(v) - 1)
+    return run(model, v[torch.as_tensor(index, device=v.device)], noise, n_steps=100)
 
 
 def _levels(betas, model, noise):

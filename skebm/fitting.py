@@ -6,9 +6,11 @@ for each epoch:  train on every row once;  measure;  tell the callbacks;  stop i
 import copy
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +20,31 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions
+from skebm._sklearn import Interval, StrOptions, num_samples
+from skebm.encoding import Encoding
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.noise import Noise
 
+#: The form of the fitted attributes, which pickles carry; 1 was that of version 0.1.
+FORMAT = 2
 #: Packages whose lines a warning does not point at.
 OUR_FRAMES = ("skebm", "sklearn")
 
 
+class TrainingData(NamedTuple):
+    """What a fit is trained on."""
+
+    rows: Any  # ndarray or csr_array of shape (n_samples, n_features)
+    targets: Any = None  # ndarray or csr_array of shape (n_samples, n_targets), or None
+    weight: np.ndarray | None = None  # (n_samples,)
+    #: Fills in the missing entries of `rows` again after each epoch.
+    missing: Any = None
+
+
 @estimator
 class Trained(CallbackSupportMixin, BaseEstimator):
-    """Base of what is trained by epochs: the loop, early stopping, resuming, the history."""
+    """Base of what is trained by epochs: the parameters of training, and its course."""
 
     learning_rate: float = 0.1
     batch_size: int = 10
@@ -73,66 +88,135 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    # What a kind of model says of itself
-
-    #: The fitted attributes that training changes.
-    _learned: ClassVar[tuple[str, ...]] = ()
-    #: How many updates n_iter=None stands for, and the least and largest number of epochs.
+    #: How many updates n_iter=None stands for, and the smallest and largest number of epochs.
     _epochs: ClassVar[tuple[int, int, int]] = (2000, 20, 100)
-    #: How many tasks come before the epochs of a fit that does not go on from another.
+    #: How many tasks precede the epochs of a fit that does not resume another one.
     _n_first_tasks: ClassVar[int] = 0
     #: What the score of held-out rows is, for the docstrings.
     _held_out: ClassVar[str]
-    #: How verbose=1 prints figures of `history_`; the first that there is, is printed.
+    #: How verbose=1 prints figures of `history_`: the first one that there is.
     _reported: ClassVar[dict[str, str]] = {}
 
-    def _prepare_training(self, X, y, sample_weight, *, task, rng, resume, **settings):
-        """Rows, what stands beside them, their weights, and what changes them between epochs.
+    # What a kind of model provides
 
-        A new `task` may have `_n_first_tasks` subtasks before the epochs.
-        """
+    def _prepare_training(
+        self, X, y, sample_weight, *, task, rng, resume, **settings
+    ) -> TrainingData:
+        """Validate what `fit` was given; a new `task` may have `_n_first_tasks` subtasks."""
         raise NotImplementedError
 
-    def _dtype(self):
-        """The type of the fitted arrays."""
+    def _trainer(self, data: TrainingData, batches, rng, resume):
+        """What trains the model as it stands, or a new model."""
         raise NotImplementedError
 
-    def _encode(self, rows):
-        """What a model is trained on, a tensor, of rows of validated data."""
-        return rows
-
-    def _strata(self, beside):
-        """The groups of rows that are held back in proportion, a number for each row."""
-        return None
-
-    def _trainer(self, X, batches, rng, resume):
-        """The model as it stands, or a new one, with what trains it."""
+    def _measure(self, model, rows) -> dict[str, float]:
+        """Figures of merit on encoded rows with their targets, for `history_`."""
         raise NotImplementedError
 
-    def _measure(self, model, rows):
-        """Figures of merit on encoded rows, for `history_`."""
-        raise NotImplementedError
-
-    def _held_out_scores(self, model, rows, beside):
+    def _held_out_scores(self, model, rows, targets):
         """What early stopping watches, for each of the encoded rows: (n,)."""
         raise NotImplementedError
 
-    def _fitted_attributes(self, trainer, history, rng):
-        """What is known after an epoch, besides the parameters."""
-        return {
-            "training_state_": {name: as_numpy(t) for name, t in trainer.state().items()},
-            "training_settings_": self._training_settings(),
-            "history_": {name: np.array(values) for name, values in history.items()},
-            "n_iter_": len(history.get("epoch", ())),
-            # A copy, so that what a callback draws from it does not change the fit.
-            "random_state_": copy.deepcopy(rng),
-        }
+    def _parameters(self, model) -> dict[str, Any]:
+        """The fitted attributes that hold the parameters of a model, in numpy."""
+        raise NotImplementedError
 
-    def _training_settings(self):
+    def _training_settings(self) -> dict[str, Any]:
         """The settings that `training_state_` belongs to."""
         raise NotImplementedError
 
-    # The loop
+    def _strata(self, targets):
+        """The groups of rows that are held back in proportion, a number for each row."""
+        return None
+
+    def _weigh_held_out(self, weight, targets):
+        """The weights of held-out rows in the score: (n,)."""
+        return weight
+
+    # Pickles
+
+    def __getstate__(self):
+        return super().__getstate__() | {"_format": FORMAT}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        form = state.pop("_format", 1)
+        if form != FORMAT and any(name.endswith("_") for name in state):
+            raise ValueError(
+                f"This {type(self).__name__} was saved by another version of skebm: its fitted "
+                f"attributes have the form {form}, and this version has the form {FORMAT}. Fit it "
+                "again, or load it with the version that saved it."
+            )
+        super().__setstate__(state)
+
+    # The course of a fit
+
+    def _train(
+        self, X, y, sample_weight, *, n_epochs, resume, first=None, hold_back=True, **settings
+    ):
+        """Train for so many epochs, the first of which has the number `first`."""
+        with unchanged_on_error(self):
+            # A copy, so that a call that fails leaves the fitted stream where it was.
+            rng = copy.deepcopy(self.random_state_) if resume else self._new_stream()
+            history = History(self.history_ if resume else {})
+            is_new_call = first is None
+            schedule = Schedule(
+                history.n_epochs + 1 if first is None else first, n_epochs, self._rates
+            )
+            n_tasks = schedule.end - 1 - history.n_epochs
+            task = self._init_callback_context(
+                max_subtasks=n_tasks + (0 if resume else self._n_first_tasks)
+            )
+            task.call_on_fit_task_begin(estimator=self, X=X)
+            if not resume:
+                forget(self)
+            data = self._prepare_training(
+                X, y, sample_weight, task=task, rng=rng, resume=resume, **settings
+            )
+            stopping = None
+            if self.early_stopping and hold_back:
+                stopping = EarlyStopping(self, data, history, rng, resume)
+                stopping.n_bad = 0 if is_new_call else stopping.n_bad
+                data = data._replace(weight=stopping.training_weight)
+            batches = self._batches(data, self._dtype() if resume else None)
+            trainer = self._trainer(data, batches, rng, resume)
+            if stopping is not None and resume:
+                stopping.resume(self, trainer)
+            fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)
+            fit.run(task, estimator=self, X=X)
+            self.__dict__.update(fit.result())
+            self.__dict__.pop("_log_z", None)  # that of other parameters
+            task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
+        return self
+
+    def _fit(self, X, y, sample_weight):
+        """Train for the epochs of a call of `fit`."""
+        resume = self.warm_start and self.__sklearn_is_fitted__()
+        n_epochs = self._n_epochs(self._n_rows(X, y))
+        return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=resume)
+
+    def _partial_fit(self, X, y, sample_weight, **settings):
+        """Train for one epoch, going on from where training stopped."""
+        resume = self.__sklearn_is_fitted__()
+        return self._train(
+            X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False, **settings
+        )
+
+    def _n_rows(self, X, y):
+        """How many rows are trained on."""
+        return num_samples(X)
+
+    def _finish(self, X, y=None, sample_weight=None):
+        """Make the epochs that were left when a callback got this estimator."""
+        progress = self.training_progress_
+        return self._train(
+            X,
+            y,
+            sample_weight,
+            n_epochs=progress["n_epochs"],
+            resume=True,
+            first=progress["first_epoch"],
+        )
 
     def _n_epochs(self, n_rows):
         """How many epochs a fit to so many rows makes."""
@@ -142,190 +226,244 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         n_updates, least, most = self._epochs
         return int(np.clip(-(-n_updates // n_batches), least, most))
 
-    def _finish(self, X, y=None, sample_weight=None):
-        """Make the epochs that were left when a callback got this estimator."""
-        first, n_epochs = (int(number) for number in self.training_state_["call"])
-        return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=True, first=first)
-
-    def _train(
-        self, X, y, sample_weight, *, n_epochs, resume, first=None, hold_back=True, **settings
-    ):
-        """Train for so many epochs, counted from `first` on."""
-        with unchanged_on_error(self):
-            rng = self._random_stream(resume)
-            history = {k: list(v) for k, v in self.history_.items()} if resume else {}
-            done = len(history.get("epoch", ()))
-            is_new_call, first = first is None, done + 1 if first is None else first
-            n_tasks = first + n_epochs - 1 - done + (0 if resume else self._n_first_tasks)
-            fit_task = self._init_callback_context(max_subtasks=n_tasks)
-            fit_task.call_on_fit_task_begin(estimator=self, X=X)
-            X, beside, sample_weight, between = self._prepare_training(
-                X, y, sample_weight, task=fit_task, rng=rng, resume=resume, **settings
-            )
-            device = devices.resolve(self.device)
-            dtype = self._dtype() if resume else devices.float_type(X.dtype)
-            stopping = None
-            if self.early_stopping and hold_back:
-                stopping, sample_weight = self._hold_back(
-                    X, beside, sample_weight, history, rng, resume
-                )
-                if is_new_call:
-                    stopping.n_bad = 0
-            batches = Batches(
-                X,
-                sample_weight,
-                batch_size=self.batch_size,
-                shuffle=self.shuffle,
-                device=device,
-                dtype=dtype,
-                encode=self._encode,
-                beside=beside,
-            )
-            trainer = self._trainer(X, batches, rng, resume)
-            noise = Noise(0, device)
-
-            def snapshot():
-                attributes = self._fitted_attributes(trainer, history, rng)
-                state = attributes["training_state_"]
-                state["call"] = np.array([first, n_epochs])
-                if stopping is not None:
-                    state |= stopping.state()
-                return attributes
-
-            for epoch in range(done + 1, first + n_epochs):
-                if stopping is not None and stopping.is_over:
-                    break
-                task = fit_task.subcontext(task_name="epoch")
-                task.call_on_fit_task_begin(estimator=self, X=X)
-                begin = time.perf_counter()
-                noise.restart(seed_of(rng))
-                with devices.precision(device, self.precision):
-                    trainer.epoch(batches, noise, *self._rates(epoch, first, n_epochs))
-                self._check_finite(trainer.model, epoch)
-                row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
-                tested = trainer.model.at_test()
-                row |= self._measure(tested, batches.probe)
-                row |= {k: v.item() for k, v in trainer.report().items()}
-                if stopping is not None:
-                    row["validation_score"] = stopping.measure(self, tested, device, dtype)
-                append(history, row)
-                self._report(row)
-                if stopping is not None and stopping.is_best:
-                    stopping.best = self._of_this_epoch(
-                        self._fitted_attributes(trainer, history, rng)
-                    )
-                if between is not None:
-                    between(tested, noise)
-                    batches.look()
-                if task.call_on_fit_task_end(
-                    estimator=self, X=X, reconstruction_attributes=snapshot
-                ):
-                    break
-            attributes = self._fitted_attributes(trainer, history, rng)
-            if stopping is not None:
-                attributes = stopping.restore(attributes)
-            self.__dict__.update(attributes)
-            self.__dict__.pop("_log_z", None)  # that of other parameters
-            fit_task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
-        return self
-
-    def _rates(self, epoch, first, n_epochs):
-        """Learning rate and momentum of an epoch, of those that a call makes from `first` on."""
+    def _rates(self, epoch, schedule):
+        """Learning rate and momentum of an epoch."""
         rate = self.learning_rate
         if self.learning_rate_schedule == "linear":
-            rate *= 1 - (epoch - first) / n_epochs
+            rate *= 1 - (epoch - schedule.first) / schedule.n_epochs
         elif self.learning_rate_schedule == "invscaling":
             rate /= epoch**0.5
         return rate, self.momentum * min(1, epoch / (self.momentum_ramp + 1))
 
-    def _hold_back(self, X, beside, sample_weight, history, rng, resume):
-        """What watches the held-out rows, and weights that are zero on them."""
-        if resume and "held_out" in self.training_state_:
-            seed = int(self.training_state_["held_out"])
-        else:
-            seed = seed_of(rng)
-        n = X.shape[0]
-        train, held_out = train_test_split(
-            np.arange(n),
-            test_size=self.validation_fraction,
-            random_state=seed,
-            stratify=self._strata(beside),
-        )
-        weight = np.ones(n) if sample_weight is None else sample_weight.copy()
-        if not weight[train].any() or not weight[held_out].any():
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves rows of weight zero alone "
-                "to train or to validate on; change it, or set early_stopping=False."
-            )
-        stopping = EarlyStopping(
-            self,
-            X[held_out],
-            None if beside is None else beside[held_out],
-            weight[held_out],
-            seed,
-            history,
-            resume,
-        )
-        weight[held_out] = 0
-        return stopping, weight
-
-    def _random_stream(self, resume):
-        # A copy, so that a call that fails leaves the fitted stream where it was.
-        return (
-            copy.deepcopy(self.random_state_) if resume else check_random_state(self.random_state)
+    def _batches(self, data, dtype=None, encode=None):
+        """The rows of a fit as batches, by default encoded and in the type that holds them."""
+        return Batches(
+            data.rows,
+            data.weight,
+            batch_size=self.batch_size,
+            shuffle=self.shuffle,
+            device=devices.resolve(self.device),
+            dtype=devices.float_type(data.rows.dtype) if dtype is None else dtype,
+            encode=self._encoder().encode if encode is None else encode,
+            targets=data.targets,
         )
 
-    def _check_finite(self, model, epoch):
-        finite = [p.isfinite().all() for p in model.parameters().values()]
-        if not torch.stack(finite).all():
-            raise ValueError(
-                f"{type(self).__name__} diverged in epoch {epoch}: its parameters are no longer "
-                f"finite. Lower learning_rate (now {self.learning_rate}), or scale the data, "
-                "with StandardScaler for instance."
-            )
+    def _dtype(self):
+        """The type of the fitted arrays."""
+        raise NotImplementedError
 
-    def _report(self, row):
-        if self.verbose:
-            figure = next(t.format(row[key]) for key, t in self._reported.items() if key in row)
-            print(
-                f"[{type(self).__name__}] Iteration {row['epoch']}, {figure}, "
-                f"time = {row['seconds']:.2f}s",
-                flush=True,
-            )
+    def _encoder(self) -> Encoding:
+        """The fitted encoding of the rows that are trained on."""
+        raise NotImplementedError
 
-    def _of_this_epoch(self, attributes):
-        """The fitted attributes that go back with the weights to the best epoch."""
-        return {k: v for k, v in attributes.items() if k in (*self._learned, "training_state_")}
+    def _new_stream(self):
+        return check_random_state(self.random_state)
+
+    def _fitted_attributes(self, trainer, history, rng):
+        """What is known after an epoch."""
+        return self._parameters(trainer.model) | {
+            "training_state_": self._training_state(trainer),
+            "training_settings_": self._training_settings(),
+            "training_progress_": {},
+            "history_": history.as_arrays(),
+            "n_iter_": history.n_epochs,
+            # A copy, so that what a callback draws from it does not change the fit.
+            "random_state_": copy.deepcopy(rng),
+        }
+
+    def _training_state(self, trainer):
+        """What further training starts from besides the parameters, in numpy."""
+        return {name: as_numpy(t) for name, t in trainer.state().items()}
+
+    def _load_state(self, trainer, device):
+        """Let a trainer go on from `training_state_`, if that belongs to the same settings."""
+        # Chains and moments of other settings would be of no use. A fit of no epochs has none.
+        if self.n_iter_ and self.training_settings_ == self._training_settings():
+            state = {name: as_tensor(a, device) for name, a in self.training_state_.items()}
+            trainer.load_state(state)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The epochs that a call of `fit` makes, and the rates of each."""
+
+    first: int
+    n_epochs: int
+    #: Learning rate and momentum, given the number of the epoch and the schedule.
+    rates: Callable[[int, "Schedule"], tuple[float, float]]
+
+    @property
+    def end(self):
+        """The number after that of the last epoch."""
+        return self.first + self.n_epochs
+
+
+class History:
+    """The figures of all epochs, in columns of equal length."""
+
+    def __init__(self, columns=None):
+        self.columns = {name: list(values) for name, values in (columns or {}).items()}
+
+    @property
+    def n_epochs(self):
+        """Number of epochs."""
+        return len(self.columns.get("epoch", ()))
+
+    def append(self, row):
+        """Add an epoch; what it or an earlier one does not have is NaN."""
+        n = len(next(iter(self.columns.values()), ()))
+        for name in dict.fromkeys([*self.columns, *row]):
+            self.columns.setdefault(name, [np.nan] * n).append(row.get(name, np.nan))
+
+    def as_arrays(self):
+        """The columns as arrays."""
+        return {name: np.array(values) for name, values in self.columns.items()}
+
+
+class Fit:
+    """The epochs of one call: trains, measures, notes, stops.
+
+    Parameters
+    ----------
+    owner : Trained
+        Measures the model and says what is fitted.
+    trainer : object
+        With `epoch`, `model`, `report` and `state`.
+    batches : Batches
+    history : History
+    schedule : Schedule
+    rng : RandomState
+    stopping : EarlyStopping or None
+    missing : MissingEntries or None
+    probe : callable or None
+        The rows to measure on; None takes those of the batches.
+    """
+
+    def __init__(
+        self,
+        owner,
+        trainer,
+        batches,
+        history,
+        schedule,
+        rng,
+        stopping=None,
+        missing=None,
+        probe=None,
+    ):
+        self.owner, self.trainer, self.batches = owner, trainer, batches
+        self.history, self.schedule, self.rng = history, schedule, rng
+        self.stopping, self.missing = stopping, missing
+        self.probe = probe or (lambda: batches.probe)
+        self.noise = Noise(0, batches.device)
+
+    def run(self, task, **on_task):
+        """Make the epochs that are left, until a callback or early stopping ends them."""
+        for epoch in range(self.history.n_epochs + 1, self.schedule.end):
+            if self.stopping is not None and self.stopping.is_over:
+                break
+            subtask = task.subcontext(task_name="epoch")
+            subtask.call_on_fit_task_begin(**on_task)
+            self.epoch(epoch)
+            if subtask.call_on_fit_task_end(**on_task, reconstruction_attributes=self.attributes):
+                break
+
+    def epoch(self, epoch):
+        """One epoch, and all that follows it."""
+        owner, trainer = self.owner, self.trainer
+        begin = time.perf_counter()
+        self.noise.restart(seed_of(self.rng))
+        with devices.precision(self.batches.device, owner.precision):
+            trainer.epoch(self.batches, self.noise, *self.schedule.rates(epoch, self.schedule))
+        check_finite(owner, trainer.model, epoch)
+        row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
+        model = trainer.model.without_dropout()
+        row |= owner._measure(model, self.probe())
+        row |= {name: figure.item() for name, figure in trainer.report().items()}
+        if self.stopping is not None:
+            row["validation_score"] = self.stopping.measure(owner, model, self.batches)
+            if self.stopping.is_best:
+                self.stopping.keep(owner, trainer)
+        self.history.append(row)
+        report(owner, row)
+        if self.missing is not None:
+            self.missing.redraw(model, self.noise)
+            self.batches.refresh()
+
+    def attributes(self):
+        """The fitted attributes after an epoch, with what is needed to finish the call."""
+        attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
+        progress = attributes["training_progress_"]
+        progress |= {"first_epoch": self.schedule.first, "n_epochs": self.schedule.n_epochs}
+        if self.stopping is not None:
+            progress |= {"held_out_seed": self.stopping.seed, "best": self.stopping.best}
+        return attributes
+
+    def result(self):
+        """The fitted attributes of the finished call, with early stopping of the best epoch."""
+        attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
+        if self.stopping is not None:
+            attributes["training_progress_"] = {"held_out_seed": self.stopping.seed}
+            attributes |= self.stopping.best
+        return attributes
 
 
 class EarlyStopping:
-    """Scores of held-out rows after every epoch, and the model that had the best."""
+    """Scores of held-out rows after every epoch, and the model that had the best score."""
 
-    def __init__(self, estimator, X, beside, weight, seed, history, resume):
-        self.X, self.beside, self.weight, self.seed = X, beside, weight, seed
-        self.tol, self.patience = estimator.tol, estimator.n_iter_no_change
+    def __init__(self, owner, data, history, rng, resume):
+        progress = owner.training_progress_ if resume else {}
+        self.seed = progress.get("held_out_seed")
+        self.seed = seed_of(rng) if self.seed is None else self.seed
+        n = data.rows.shape[0]
+        train, held_out = train_test_split(
+            np.arange(n),
+            test_size=owner.validation_fraction,
+            random_state=self.seed,
+            stratify=owner._strata(data.targets),
+        )
+        weight = np.ones(n) if data.weight is None else data.weight.copy()
+        if not weight[train].any() or not weight[held_out].any():
+            raise ValueError(
+                f"validation_fraction={owner.validation_fraction} leaves only rows of weight zero "
+                "to train or to validate on; change it, or set early_stopping=False."
+            )
+        self.rows = data.rows[held_out]
+        self.targets = None if data.targets is None else data.targets[held_out]
+        self.weight = owner._weigh_held_out(weight[held_out], self.targets)
+        #: The weights of all rows in training: zero for those that are held back.
+        self.training_weight = weight
+        weight[held_out] = 0
+        self.tol, self.patience = owner.tol, owner.n_iter_no_change
         self.best_score, self.n_bad, self.is_best = -np.inf, 0, False
-        for score in history.get("validation_score", ()):
+        for score in history.columns.get("validation_score", ()):
             self._add(score)
-        self.best = {}
-        if resume:
-            now = estimator._of_this_epoch(vars(estimator))
-            self.best = estimator.training_state_.get("best", now)
+        self.best = progress.get("best", {})
 
-    def measure(self, estimator, model, device, dtype):
+    def resume(self, owner, trainer):
+        """Take the fitted model for the best so far, where none is known."""
+        names = (*owner._parameters(trainer.model), "training_state_")
+        self.best = self.best or {name: getattr(owner, name) for name in names}
+
+    def measure(self, owner, model, batches):
         """The weighted mean score of the held-out rows, noted."""
-        total = 0.0
+        total, where = 0.0, (batches.device, batches.dtype)
         with torch.inference_mode():
-            for piece in chunks(self.X, model.row_size):
-                rows = estimator._encode(to_device(self.X[piece], device, dtype))
-                beside = None
-                if self.beside is not None:
-                    beside = to_device(self.beside[piece], device, dtype)
-                scores = as_numpy(estimator._held_out_scores(model, rows, beside))
+            for piece in chunks(self.rows, model.row_size):
+                rows = batches.encode(to_device(self.rows[piece], *where))
+                targets = None
+                if self.targets is not None:
+                    targets = to_device(self.targets[piece], *where)
+                scores = as_numpy(owner._held_out_scores(model, rows, targets))
                 total += scores.astype(np.float64) @ self.weight[piece]
         score = float(total / self.weight.sum())
         self._add(score)
         return score
+
+    def keep(self, owner, trainer):
+        """Keep the parameters and the state of training of this epoch."""
+        state = {"training_state_": owner._training_state(trainer)}
+        self.best = owner._parameters(trainer.model) | state
 
     def _add(self, score):
         self.n_bad = 0 if score > self.best_score + self.tol else self.n_bad + 1
@@ -337,22 +475,27 @@ class EarlyStopping:
         """Whether the score has not risen for too long."""
         return self.n_bad >= self.patience
 
-    def state(self):
-        """What an interrupted fit goes on from."""
-        return {"held_out": np.array(self.seed), "best": self.best}
 
-    def restore(self, attributes):
-        """The attributes of a finished fit: those of the best epoch, and the whole history."""
-        attributes = attributes | self.best
-        held_out = {"held_out": np.array(self.seed)}
-        return attributes | {"training_state_": attributes["training_state_"] | held_out}
+def check_finite(owner, model, epoch):
+    """Raise an error where a parameter is no longer finite."""
+    finite = [p.isfinite().all() for p in model.parameters().values()]
+    if not torch.stack(finite).all():
+        raise ValueError(
+            f"{type(owner).__name__} diverged in epoch {epoch}: its parameters are no longer "
+            f"finite. Lower learning_rate (now {owner.learning_rate}), or scale the data, "
+            "with StandardScaler for instance."
+        )
 
 
-def append(history, row):
-    """Add a row to a history, whose columns stay equally long."""
-    n = len(next(iter(history.values()), ()))
-    for name in dict.fromkeys([*history, *row]):
-        history.setdefault(name, [np.nan] * n).append(row.get(name, np.nan))
+def report(owner, row):
+    """Print a line on an epoch, where the owner is verbose."""
+    if owner.verbose:
+        figure = next(t.format(row[key]) for key, t in owner._reported.items() if key in row)
+        print(
+            f"[{type(owner).__name__}] Iteration {row['epoch']}, {figure}, "
+            f"time = {row['seconds']:.2f}s",
+            flush=True,
+        )
 
 
 def level_of_caller():
@@ -363,15 +506,20 @@ def level_of_caller():
     return level
 
 
+def forget(estimator):
+    """Delete the fitted attributes."""
+    for name in [name for name in vars(estimator) if name.endswith("_")]:
+        delattr(estimator, name)
+
+
 @contextmanager
-def unchanged_on_error(estimator):
+def unchanged_on_error(estimator) -> Iterator[None]:
     """Leave the fitted attributes as they were if the block raises."""
     before = dict(vars(estimator))
     try:
         yield
     except BaseException:
-        for name in [name for name in vars(estimator) if name.endswith("_")]:
-            delattr(estimator, name)
+        forget(estimator)
         estimator.__dict__.update({k: v for k, v in before.items() if k.endswith("_")})
         raise
 

@@ -11,9 +11,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skebm._sklearn import Interval, StrOptions, fit_context
-from skebm.chains import BaseRBM
-from skebm.engine import devices
+from skebm.base import BaseRBM
 from skebm.engine.noise import Noise
+from skebm.fitted import FittedModel
 from skebm.rbm import BernoulliRBM
 
 
@@ -134,9 +134,9 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._validate(X, reset=False)
-        device = devices.resolve(self.estimator_.device, fall_back=True)
-        noise = Noise(self.seed_, device, alike=True)
-        return self.estimator_._fill(X, noise, n_steps=self.n_steps, method=self.method)
+        fitted = FittedModel(self.estimator_)
+        noise = Noise(self.seed_, fitted.device, alike=True)
+        return fitted.fill(X, noise, n_steps=self.n_steps, method=self.method)
 
     def _validate(self, X, *, reset):
         return validate_data(

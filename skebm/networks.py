@@ -17,7 +17,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import estimator
+from skebm._shared import documented, estimator
 from skebm._sklearn import (
     Interval,
     StrOptions,
@@ -27,11 +27,13 @@ from skebm._sklearn import (
     num_samples,
 )
 from skebm.dbn import DBN
+from skebm.encoding import moments
+from skebm.engine.backprop import Backprop, CrossEntropy, Loss, Network, SquaredError
 from skebm.engine.batches import CHUNK
-from skebm.engine.networks import Backprop, CrossEntropy, Loss, Network, SquaredError
-from skebm.fitting import Trained, as_numpy, as_tensor, seed_of
-from skebm.labels import Labelling, is_minus_one
-from skebm.rbm import moments
+from skebm.engine.stack import Layer
+from skebm.fitted import FittedModel, FittedStack
+from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor, seed_of
+from skebm.targets import ClassifierTargets, is_minus_one
 
 
 @estimator
@@ -59,23 +61,11 @@ class BaseNetwork(Trained):
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "input_dropout": [Interval(Real, 0, 1, closed="left")],
     }
-    _learned = ("dbn_", "coef_", "intercept_")
     _epochs = (2000, 10, 500)
     _n_first_tasks = 1
     _loss: ClassVar[Loss]
 
     # Training
-
-    def _train_on(self, X, y, sample_weight, *, partial=False, **settings):
-        resume = self.__sklearn_is_fitted__() and (partial or self.warm_start)
-        n_epochs = 1 if partial else self._n_epochs(self._n_tuned(X, y))
-        return self._train(
-            X, y, sample_weight, n_epochs=n_epochs, resume=resume, hold_back=not partial, **settings
-        )
-
-    def _n_tuned(self, X, y):
-        """How many rows are fine-tuned on."""
-        return num_samples(X)
 
     def _targets(self, y, X, sample_weight, *, reset, classes):
         """What the outputs should be, a row each, and the weights of the rows."""
@@ -92,8 +82,8 @@ class BaseNetwork(Trained):
         targets, weight = self._targets(y, X, sample_weight, reset=not resume, classes=classes)
         if not resume:
             self.dbn_ = self._stack(X, y, given, task, rng)
-        X = self.dbn_.estimators_[0]._validate_rows(X, reset=False)
-        return X, targets, weight, None
+        rows = FittedModel(self.dbn_.estimators_[0]).read(X)
+        return TrainingData(rows, targets, weight)
 
     def _stack(self, X, y, sample_weight, task, rng):
         """The stack that fine-tuning starts from, one of its own."""
@@ -129,51 +119,45 @@ class BaseNetwork(Trained):
             )
         return self.init if self.pretrain else "default"
 
-    def _encode(self, rows):
-        return self.dbn_.estimators_[0]._encode(rows)
+    def _encoder(self):
+        return self.dbn_.estimators_[0].encoding_
 
     def _dtype(self):
         return self.coef_.dtype
 
-    def _trainer(self, X, batches, rng, resume):
+    def _trainer(self, data, batches, rng, resume):
         dtype = getattr(torch, batches.dtype.name)
-        levels = self.dbn_._levels(batches.device, self.precision, dtype)
-        levels[0].encode = lambda rows: rows  # the batches are encoded
+        layers = FittedStack(self.dbn_).layers(batches.device, self.precision, dtype)
+        layers[0] = Layer(layers[0].model, residual=layers[0].residual)  # batches are encoded
         if resume:
             V, d = (as_tensor(a, batches.device, dtype) for a in (self.coef_, self.intercept_))
         else:
-            self._initialise(levels, rng)
-            n_outputs = batches.beside.shape[1]
+            self._initialise(layers, rng)
+            n_outputs = data.targets.shape[1]
             n_features = self.dbn_.estimators_[-1]._n_features_out
             V = _uniform(rng, (n_outputs, n_features), n_features).to(batches.device, dtype)
             d = _uniform(rng, (n_outputs,), n_features).to(batches.device, dtype)
-        n_frozen = len(levels) if isinstance(self.freeze, str) else self.freeze
-        if n_frozen > len(levels):
-            raise ValueError(f"freeze={self.freeze}, but there are {len(levels)} layers.")
+        n_frozen = len(layers) if isinstance(self.freeze, str) else self.freeze
+        if n_frozen > len(layers):
+            raise ValueError(f"freeze={self.freeze}, but there are {len(layers)} layers.")
         trainer = Backprop(
-            Network(levels, V, d, n_frozen),
+            Network(layers, V, d, n_frozen),
             self._loss,
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             max_norm=self.max_norm,
             dropout=(self.input_dropout, self.dropout),
         )
-        if resume and self.training_settings_ == self._training_settings():
-            trainer.load_state(
-                {
-                    name: as_tensor(array, batches.device)
-                    for name, array in self.training_state_.items()
-                    if name not in ("call", "held_out", "best")
-                }
-            )
+        if resume:
+            self._load_state(trainer, batches.device)
         return trainer
 
-    def _initialise(self, levels, rng):
+    def _initialise(self, layers, rng):
         """Other weights than those of the stack, where that is asked for."""
         # Not the stream itself: the stack may have begun with the same one.
         rng = np.random.default_rng(seed_of(rng))
-        for level in levels:
-            W, c = level.model.W, level.model.c
+        for layer in layers:
+            W, c = layer.model.W, layer.model.c
             if self._init == "default":
                 W.copy_(_uniform(rng, W.shape, W[0].numel()))
                 c.copy_(_uniform(rng, c.shape, W[0].numel()))
@@ -183,15 +167,15 @@ class BaseNetwork(Trained):
                 c.fill_(c.mean())
 
     def _training_settings(self):
-        return repr((self.optimizer, self.momentum > 0, self.freeze))
+        momentum = self.momentum > 0
+        return {"optimizer": self.optimizer, "momentum": momentum, "freeze": self.freeze}
 
-    def _fitted_attributes(self, trainer, history, rng):
-        network = trainer.model
+    def _parameters(self, model):
         return {
-            "dbn_": self.dbn_._with([level.model for level in network.levels]),
-            "coef_": as_numpy(network.V),
-            "intercept_": as_numpy(network.d),
-        } | super()._fitted_attributes(trainer, history, rng)
+            "dbn_": FittedStack(self.dbn_).replaced([layer.model for layer in model.layers]),
+            "coef_": as_numpy(model.V),
+            "intercept_": as_numpy(model.d),
+        }
 
     def _measure(self, model, rows):
         x, target = rows.to(model.V).split([rows.shape[1] - len(model.d), len(model.d)], 1)
@@ -208,7 +192,7 @@ class BaseNetwork(Trained):
     def _linear(self, X):
         """The outputs for each row: (n_samples, n_outputs)."""
         check_is_fitted(self)
-        H = self.dbn_._top_features(X)
+        *_, H = FittedStack(self.dbn_).features(X)
         return H @ self.coef_.T + self.intercept_
 
     @property
@@ -233,7 +217,7 @@ class BaseNetwork(Trained):
 
 
 @estimator
-class DBNClassifier(Labelling, BaseNetwork):
+class DBNClassifier(ClassifierTargets, BaseNetwork):
     """Classifier: a deep belief network with a linear output, fine-tuned by backpropagation.
 
     The stack of a :class:`DBN` is trained on the rows, greedily; then it is taken as a network
@@ -309,69 +293,16 @@ class DBNClassifier(Labelling, BaseNetwork):
     }
     _loss = CrossEntropy()
 
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
-        """Pre-train the stack, and fine-tune all of the network.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data, of the kind that the first layer takes.
-        y : array-like of shape (n_samples,)
-            Labels of any type; −1 stands for a label that is not known.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the rows
-            repeated that often. Other weights are relative.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError
-            Where an argument or the data are invalid, and where the parameters are no longer finite
-            at the end of an epoch. The estimator is then as it was before the call.
-        """
-        return self._train_on(X, y, sample_weight)
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Fine-tune for one epoch, going on from where training stopped.
-
-        The first call pre-trains the stack on its rows, as `fit` does; a stack that is fitted
-        already is the better start for data that come in parts. No rows are held back.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data: any number of rows, taken in batches of `batch_size`.
-        y : array-like of shape (n_samples,)
-            Labels, of those in `classes`, or −1.
-        classes : array-like of shape (n_classes,), default=None
-            All labels that there are; needed in the first call.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, as in `fit`.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-        """
-        self._check_partial(classes)
-        return self._train_on(X, y, sample_weight, partial=True, classes=classes)
-
     def _targets(self, y, X, sample_weight, *, reset, classes):
         one_hot, weight = self._one_hot(y, X, sample_weight, classes=classes, reset=reset)
         self._class_shares(one_hot, weight)
         return one_hot, weight
 
-    def _n_tuned(self, X, y):
+    def _n_rows(self, X, y):
         return num_samples(X) if y is None else int((~is_minus_one(np.asarray(y))).sum())
 
-    def _held_out_scores(self, model, rows, beside):
-        return (model(rows).argmax(1) == beside.argmax(1)).double()
+    def _held_out_scores(self, model, rows, targets):
+        return (model(rows).argmax(1) == targets.argmax(1)).double()
 
     def _figures(self, output, target):
         right = output.argmax(1) == target.argmax(1)
@@ -462,6 +393,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
     _held_out = "The score is minus the mean squared error."
     _reported = {"mean_squared_error": "mean squared error = {:.4g}"}
 
+    @documented
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None):
         """Pre-train the stack, and fine-tune all of the network.
@@ -483,11 +415,9 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 
         Raises
         ------
-        ValueError
-            Where an argument or the data are invalid, and where the parameters are no longer finite
-            at the end of an epoch. The estimator is then as it was before the call.
+        %(raised)s
         """
-        return self._train_on(X, y, sample_weight)
+        return self._fit(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, sample_weight=None):
@@ -510,7 +440,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         self : object
             The fitted estimator.
         """
-        return self._train_on(X, y, sample_weight, partial=True)
+        return self._partial_fit(X, y, sample_weight)
 
     def _targets(self, y, X, sample_weight, *, reset, classes):
         if y is None:
@@ -528,8 +458,8 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
             )
         return (y - self.target_location_) / self.target_scale_, sample_weight
 
-    def _held_out_scores(self, model, rows, beside):
-        return -(model(rows) - beside).square().mean(1)
+    def _held_out_scores(self, model, rows, targets):
+        return -(model(rows) - targets).square().mean(1)
 
     def _figures(self, output, target):
         error = (output - target) * torch.tensor(self.target_scale_).to(output)

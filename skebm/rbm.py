@@ -1,18 +1,16 @@
-"""Restricted Boltzmann machines: a docstring and a choice of units each."""
+"""Restricted Boltzmann machines: each a docstring and a choice of encoding and units."""
 
 from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
 import torch
-from scipy.sparse import issparse
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import estimator
 from skebm._sklearn import Interval, StrOptions
-from skebm.chains import BaseRBM
-from skebm.engine.batches import chunks
+from skebm.base import BaseRBM, OfEncoding
+from skebm.encoding import Standardised
 from skebm.engine.dropout import DROPPING
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.units import (
@@ -22,6 +20,7 @@ from skebm.engine.units import (
     MeanBernoulli,
     NoisyRelu,
     Rectified,
+    ScaledGaussian,
     Spin,
     Units,
 )
@@ -222,8 +221,8 @@ class DropoutRBM(BernoulliRBM):
         "drop": [StrOptions(set(DROPPING))],
     }
 
-    def _gradient(self):
-        gradient = super()._gradient()
+    def _resolved_gradient(self):
+        gradient = super()._resolved_gradient()
         n_chains = getattr(gradient, "n_chains", None)
         if n_chains is not None and n_chains % self.batch_size:
             raise ValueError(
@@ -240,32 +239,19 @@ class DropoutRBM(BernoulliRBM):
             raise ValueError(f'drop="energy" needs hidden="bernoulli"; got {self.hidden!r}.')
         return DROPPING[self.drop](model, self.dropout)
 
-    def _test_scale(self):
-        return DROPPING[self.drop].test_scale(self.dropout)
+    def _without_dropout(self, model):
+        return DROPPING[self.drop](model, self.dropout).without_dropout()
+
+    def _parameters_of_use(self, model):
+        parameters = super()._parameters_of_use(model)
+        of_weights, of_biases = DROPPING[self.drop].test_scale(self.dropout)
+        parameters["components_"] /= of_weights
+        parameters["intercept_hidden_"] /= of_biases
+        return parameters
 
 
 @estimator
-class ScaledRBM(BaseRBM):
-    """What models share that standardise: v = (x − location_) / scale_."""
-
-    def _encode(self, rows):
-        rows = rows if rows.is_floating_point() else rows.float()
-        return (rows - torch.tensor(self.location_).to(rows)) / torch.tensor(self.scale_).to(rows)
-
-    def _decode(self, v):
-        return v * torch.tensor(self.scale_).to(v) + torch.tensor(self.location_).to(v)
-
-    def _log_volume(self):
-        return super()._log_volume() + float(np.log(self.scale_).sum())
-
-    def _initial_spread(self, n_visible):
-        if self.hidden in ("relu", "nrelu"):  # a norm of about one third
-            return 0.3 / (n_visible**0.5 + self.n_components**0.5)
-        return 1.7 / n_visible**0.5
-
-
-@estimator
-class GaussianRBM(ScaledRBM):
+class GaussianRBM(BaseRBM):
     """Restricted Boltzmann machine with real-valued visible units.
 
     Features are standardised inside: v = (x − location) / σ, where σ² is the variance of each
@@ -360,52 +346,35 @@ class GaussianRBM(ScaledRBM):
     hidden: str = "bernoulli"
 
     _parameter_constraints = {
-        **ScaledRBM._parameter_constraints,
+        **BaseRBM._parameter_constraints,
         "n_iter": [Interval(Integral, 0, None, closed="left"), None],
         "variance": [StrOptions({"learned", "fixed", "unit"})],
         "hidden": [StrOptions(set(HIDDEN))],
     }
 
-    def _prepare(self, X, sample_weight):
-        location, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
-        if self.variance != "unit":
-            location, scale = moments(X, sample_weight)
-        return {"location_": location, "scale_": scale}
+    location_ = OfEncoding()
+    scale_ = OfEncoding()
+
+    def _encoding(self):
+        return Standardised(self.variance != "unit")
 
     def _units(self):
-        return Gaussian(self.temperature), HIDDEN[self.hidden](self.temperature)
-
-    def _n_scaled(self, n_visible):
-        return n_visible if self.variance == "learned" else 0
+        hidden = HIDDEN[self.hidden](self.temperature)
+        if self.variance == "learned":
+            return ScaledGaussian(torch.zeros(self.n_features_in_), self.temperature), hidden
+        return Gaussian(self.temperature), hidden
 
     @property
     def variances_(self):
         """Variances of the features given the hidden units: ndarray (n_features,)."""
-        check_is_fitted(self)
-        return (self.scale_ * np.exp(getattr(self, "log_scales_", 0.0))) ** 2 * self.temperature
+        return self._deviations() ** 2 * self.temperature
 
     @property
     def means_(self):
         """Means of the features where all hidden units are zero: ndarray (n_features,)."""
+        return self.location_ + self._deviations() * self.intercept_visible_
+
+    def _deviations(self):
+        """σ of each feature, at temperature one."""
         check_is_fitted(self)
-        scale = self.scale_ * np.exp(getattr(self, "log_scales_", 0.0))
-        return self.location_ + scale * self.intercept_visible_
-
-
-def moments(X, sample_weight, table=lambda rows: rows):
-    """Means and standard deviations of the columns of X, one for those that are constant.
-
-    Those of a table made of the rows, as many lines for each, where `table` is given. Rounded,
-    so that they do not depend on the order in which rows were summed.
-    """
-    scaler = StandardScaler()
-    for piece in chunks(X, X.shape[1]):
-        rows = X[piece].toarray() if issparse(X) else X[piece]
-        weight = None if sample_weight is None else sample_weight[piece]
-        if weight is None or weight.any():
-            lines = table(rows.astype(np.float64))
-            if weight is not None:
-                weight = np.repeat(weight, len(lines) // len(rows))
-            scaler.partial_fit(lines, sample_weight=weight)
-    scale = scaler.scale_.astype(np.float32).astype(np.float64)
-    return np.round(scaler.mean_ / scale * 2**16) / 2**16 * scale, scale
+        return self.scale_ * np.exp(self.log_scales_ if self.variance == "learned" else 0.0)

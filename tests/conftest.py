@@ -12,8 +12,8 @@ from hypothesis import settings
 from torch import Tensor
 
 from skebm.engine.gradients import Phases
-from skebm.engine.labels import Labelled
-from skebm.engine.models import RBM, Joint
+from skebm.engine.joint import Labelled
+from skebm.engine.models import RBM, Joint, grad
 from skebm.engine.noise import Noise
 from skebm.engine.units import (
     Bernoulli,
@@ -25,7 +25,6 @@ from skebm.engine.units import (
     NoisyRelu,
     Pooled,
     Rectified,
-    Shifted,
     Spin,
     SteppedSigmoid,
 )
@@ -37,7 +36,6 @@ settings.load_profile("skebm")
 # Units that are alike: (constructor, quadrature points, weights). Discrete units sum over their
 # states; continuous ones integrate on a fine grid.
 _binary = (torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
-_shift = torch.tensor(0.25).double()
 _line = (0.01 * torch.arange(-3000, 3001).double(), torch.full((6001,), 0.01, dtype=torch.float64))
 
 
@@ -62,13 +60,6 @@ UNITS = {
     "stepped": (SteppedSigmoid, _steps, torch.ones(65).double()),
     "stepped of temperature 2": (lambda: SteppedSigmoid(2.0), _steps, torch.ones(65).double()),
     "noisy relu": (NoisyRelu, _steps, torch.ones(65).double()),
-    "shifted bernoulli": (lambda: Shifted(Bernoulli(), _shift), _binary[0] - 0.25, _binary[1]),
-    "shifted gaussian": (lambda: Shifted(Gaussian(2.0), _shift), *_line),
-    "shifted rectified": (
-        lambda: Shifted(Rectified(), _shift),
-        _interval(0.0, 40.0, 400)[0] - 0.25,
-        _interval(0.0, 40.0, 400)[1],
-    ),
 }
 SAMPLED_UNITS = [name for name in UNITS if name not in ("mean", "noisy relu")]
 
@@ -109,8 +100,6 @@ FINITE_UNITS = {
     "categorical": lambda n: Categorical(groups(n)),
     "mixed": lambda n: _mixed(n, lambda n: Categorical(groups(n)), lambda n: Spin()),
     "pooled": _pooled,
-    "shifted bernoulli": lambda n: Shifted(Bernoulli(), _shift),
-    "shifted categorical": lambda n: Shifted(Categorical(groups(n)), _shift),
 }
 
 # A new model is checked by adding its row: visible and hidden units, given how many.
@@ -219,6 +208,34 @@ def update(model, gradient, v, weight, state=None, noise=None) -> Phases:
     gradient(model, phases, {} if state is None else state, noise or Noise(0))
     model.set_grad(phases)
     return phases
+
+
+def offsets(model, seed=5):
+    """Offsets of the visible and of the hidden units, at random: one for each bias."""
+    rng = np.random.default_rng(seed)
+    return tuple(torch.from_numpy(rng.uniform(size=len(bias))) for bias in (model.b, model.c))
+
+
+def center(model, mu, lam) -> None:
+    """Turn the plain gradient in every `.grad` into the centred one, as training does."""
+    gW, gb, gc = (grad(p) for p in (model.W, model.b, model.c))
+    model.coupling.center_(gW, gb, gc, mu, lam)
+    model.coupling.compensate_(gb, gc, gW, mu, lam)
+
+
+def centred_step(model, gradient, mu, lam) -> list[Tensor]:
+    """The step along the gradient in the coordinates (W, b + Wᵀ λ, c + W μ), by the chain rule.
+
+    `gradient` is the plain one, of W, b and c.
+    """
+    share = model.coupling.places_per_pixel
+
+    def plain(W, b, c):  # the plain coordinates, a linear map
+        sums = W.flatten(2).sum(2) if W.ndim > 2 else W
+        return W, b - share * sums.T @ lam, c - sums @ mu
+
+    centred = [torch.zeros_like(g).requires_grad_() for g in gradient]
+    return list(plain(*torch.autograd.grad(plain(*centred), centred, list(gradient))))
 
 
 def flat_grad(model) -> Tensor:

@@ -339,7 +339,7 @@ def test_held_out_rows_are_not_trained_on_and_weights_count_in_their_score():
     settings = {"n_iter": 1, "early_stopping": True, "validation_fraction": 0.5, "random_state": 0}
     plain = BernoulliRBM(3, **settings).fit(X)
     # The held-out rows are those whose weight changes nothing but the score.
-    seed = int(plain.training_state_["held_out"])
+    seed = int(plain.training_progress_["held_out_seed"])
     train, held_out = train_test_split(np.arange(60), test_size=0.5, random_state=seed)
     weight = np.ones(60)
     weight[held_out[:5]] = 7
@@ -596,3 +596,15 @@ def test_the_doc_names_every_parameter():
         assert documented[: len(params)] == params
         fitted = set(vars(Estimator(2, n_iter=1).fit(BARS_AND_STRIPES)))
         assert {name for name in fitted if name.endswith("_")} <= set(documented)
+
+
+def test_a_pickle_of_another_form_is_refused_by_name():
+    rbm = BernoulliRBM(2, n_iter=1).fit(np.eye(3))
+    state = rbm.__getstate__()
+    assert state.pop("_format") == 2
+    with pytest.raises(ValueError, match=r"another version of skebm.* form 1.*Fit it"):
+        BernoulliRBM().__setstate__(state)
+    unfitted = {name: value for name, value in state.items() if not name.endswith("_")}
+    again = BernoulliRBM()
+    again.__setstate__(unfitted)
+    assert again.n_components == 2

@@ -54,8 +54,7 @@ def assert_same_fit(first, second):
         if name != "seconds":
             assert_array_equal(values, second.history_[name], err_msg=name)
     for name, values in first.training_state_.items():
-        if name != "call":
-            assert_array_equal(values, second.training_state_[name], err_msg=name)
+        assert_array_equal(values, second.training_state_[name], err_msg=name)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=repr)

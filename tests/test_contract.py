@@ -30,7 +30,8 @@ from skebm import (
     ParallelTempering,
     TabularRBM,
 )
-from skebm.base import BaseEBM
+from skebm.base import BaseRBM
+from skebm.encoding import Encoding
 
 
 def labels_of(X):
@@ -53,7 +54,7 @@ class RBMClassifier(skebm.RBMClassifier):
 ESTIMATORS = [
     RBMClassifier if estimator is skebm.RBMClassifier else estimator
     for estimator in (getattr(skebm, name) for name in skebm.__all__)
-    if isinstance(estimator, type) and issubclass(estimator, BaseEBM)
+    if isinstance(estimator, type) and issubclass(estimator, BaseRBM)
 ]
 VARIANTS = [
     BernoulliRBM(),
@@ -231,6 +232,8 @@ def test_fitted_state_is_numpy_or_plain(Estimator, X):
         elif isinstance(value, (list, tuple)):
             for inner in value:
                 yield from leaves(inner)
+        elif isinstance(value, Encoding):
+            yield from leaves(vars(value))
         else:
             yield value
 

@@ -33,6 +33,7 @@ from skebm import (
     log_partition,
 )
 from skebm.engine.stack import Residual
+from skebm.fitted import FittedModel
 
 ARRAYS = ("components_", "intercept_hidden_", "intercept_visible_")
 
@@ -628,7 +629,7 @@ def test_reconstruction_errors_of_tables_are_of_their_numbers():
     dbn = DBN([TabularRBM(4, n_iter=2), 3], n_iter=2, random_state=0).fit(X)
     error = dbn.reconstruction_error(X)
     rows, again = (
-        dbn.estimators_[0]._validate_rows(Z, reset=False)
+        FittedModel(dbn.estimators_[0]).read(Z)
         for Z in (X, dbn.inverse_transform(dbn.transform(X)))
     )
     assert_allclose(error, np.square(rows - again).mean(1))

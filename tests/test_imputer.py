@@ -14,6 +14,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from skebm import BernoulliRBM, GaussianRBM, RBMImputer, TabularRBM
 from skebm.engine.noise import Noise
+from skebm.fitted import FittedModel
+from skebm.missing import MissingEntries
 
 
 def with_holes(X, share=0.3, seed=0):
@@ -123,10 +125,11 @@ def test_redrawn_values_follow_the_observed_ones():
     rbm = BernoulliRBM(1, n_iter=1).fit(np.eye(2))
     rbm.components_, rbm.intercept_hidden_ = np.full((1, 2), 4.0), np.array([-4.0])
     rbm.intercept_visible_ = np.full(2, -2.0)
-    X = np.repeat([[0.0, 0.0], [1.0, 0.0]], 5000, axis=0)
-    missing = np.tile([False, True], (10_000, 1))
-    model = rbm._model(torch.device("cpu"))
-    rbm._redraw(X, missing, model, Noise(0), 50)
+    X = np.repeat([[0.0, np.nan], [1.0, np.nan], [1.0, 0.0]], [5000, 5000, 1], axis=0)
+    entries = MissingEntries(X, rbm.encoding_, n_sweeps=50)
+    entries.redraw(FittedModel(rbm).rbm(), Noise(0))
+    assert_array_equal(entries.rows[-1], X[-1])
+    X = entries.rows[:-1]
     for start in (0.0, 1.0):
         F = rbm.free_energy(np.array([[start, 0.0], [start, 1.0]]))
         expected = 1 / (1 + np.exp(F[1] - F[0]))
@@ -140,11 +143,13 @@ def test_redrawn_rows_have_the_scale_of_the_data(Estimator):
     rbm.intercept_hidden_ = np.array([-10.0])
     rbm.components_[0, 0] = 10.0
     rbm.log_scales_ = np.log([0.25, 0.5])
-    rbm.location_, rbm.scale_ = np.array([7.0, 100.0]), np.array([3.0, 2.0])
+    encoding = rbm.encoding_
+    encoding.location_, encoding.scale_ = np.array([7.0, 100.0]), np.array([3.0, 2.0])
     # σ is 0.75 and 1: v_0 = 2 switches h on, and with it v_1 = 10 ± 1; else it is −10 ± 1.
-    X = np.tile([[8.5, 100.0], [7.0, 100.0]], (2000, 1))
-    missing = np.tile([False, True], (4000, 1))
-    rbm._redraw(X, missing, rbm._model(torch.device("cpu")), Noise(0), 1)
+    X = np.vstack([np.tile([[8.5, np.nan], [7.0, np.nan]], (2000, 1)), [0.0, 100.0]])
+    entries = MissingEntries(X, encoding, n_sweeps=1)
+    entries.redraw(FittedModel(rbm).rbm(), Noise(0))
+    X = entries.rows[:-1]
     for start, expected in ((8.5, 110), (7.0, 90)):
         x = X[X[:, 0] == start, 1]
         assert_allclose(x.mean(), expected, atol=0.1)

@@ -22,7 +22,7 @@ from skebm.engine.units import (
     Mixed,
     NoisyRelu,
     Rectified,
-    Shifted,
+    ScaledGaussian,
     Spin,
     SteppedSigmoid,
 )
@@ -32,6 +32,8 @@ from tests.conftest import (
     SAMPLED_UNITS,
     UNITS,
     all_states,
+    center,
+    centred_step,
     exact_draws,
     flat_grad,
     groups,
@@ -39,6 +41,7 @@ from tests.conftest import (
     log_z,
     make_model,
     mean_states,
+    offsets,
     probabilities,
     some_rows,
     states,
@@ -101,17 +104,17 @@ def test_samples_lie_in_the_support(value, seed):
 
 @pytest.mark.parametrize("name", UNITS)
 @given(field=st.lists(st.floats(-3, 3), min_size=1, max_size=4))
-def test_natural_inverts_the_mean(name, field):
+def test_the_field_of_a_mean_inverts_the_mean(name, field):
     unit, f = UNITS[name][0](), torch.tensor(field, dtype=torch.float64)
     mean = unit.mean(f)
-    assert_close(unit.mean(unit.natural(mean)), mean, rtol=1e-7, atol=1e-9)
+    assert_close(unit.mean(unit.field_of_mean(mean)), mean, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_natural_is_finite_for_every_mean_in_the_support(name):
+def test_the_field_of_a_mean_is_finite_for_every_mean_in_the_support(name):
     unit = UNITS[name][0]()
     ends = torch.tensor([max(unit.support[0], -9.0), min(unit.support[1], 9.0)])
-    assert unit.natural(ends).isfinite().all()
+    assert unit.field_of_mean(ends).isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -161,7 +164,7 @@ def test_samples_follow_the_whole_law(name, value):
 
 def test_noisy_rectified_units_come_close_to_what_they_stand_for():
     exact, quick = SteppedSigmoid(), NoisyRelu()
-    assert type(quick.law()) is SteppedSigmoid
+    assert type(quick.exact()) is SteppedSigmoid
     for value in (2.0, 5.0):
         f = torch.full((100_000, 1), value)
         for statistic in (torch.mean, torch.std):
@@ -199,7 +202,7 @@ def test_finite_units_sum_over_their_states(name, n, seed):
     assert_close(units.cumulant(f), by_sum, **EXACT)
     mean = units.mean(f.detach())
     assert_close(mean, torch.autograd.grad(by_sum, f)[0], **EXACT)
-    assert_close(units.mean(units.natural(mean)), mean, rtol=0, atol=0.01)
+    assert_close(units.mean(units.field_of_mean(mean)), mean, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("name", FINITE_UNITS)
@@ -218,25 +221,25 @@ def test_finite_units_are_drawn_in_proportion(name):
 def test_moves_lead_to_every_other_state_of_a_site(name, n, seed):
     units = FINITE_UNITS[name](n)
     x = units.sample(torch.zeros(3, n).double(), Noise(seed))
-    moves, everything = units.moves(x), all_states(units, n)
+    changes, everything = units.site_changes(x), all_states(units, n)
     for row, start in enumerate(x):
         reached = []
         for site in range(units.n_sites(n)):
-            unit = moves.unit.expand(3, -1, -1)[row, site]
-            change = moves.change.expand(3, units.n_sites(n), len(unit))[row, site]
+            unit = changes.unit.expand(3, -1, -1)[row, site]
+            change = changes.change.expand(3, units.n_sites(n), len(unit))[row, site]
             for k in range(len(unit)):
-                if moves.allowed is None or moves.allowed[row, site, k]:
+                if changes.allowed is None or changes.allowed[row, site, k]:
                     after = start.clone()
                     after[unit[k]] += change[k]
-                    if moves.emptied is not None:
-                        after[moves.emptied[row, site, 0]] -= 1
+                    if changes.emptied is not None:
+                        after[changes.emptied[row, site, 0]] -= 1
                     reached.append(tuple(after.tolist()))
         assert len(set(reached)) == len(reached)
         assert tuple(start.tolist()) not in reached
         assert set(reached) <= set(map(tuple, everything.tolist()))
         # States are products over sites: as many as the moves of each, and where it stands.
         product = units.n_states(n)
-        per_site = moves.allowed[row].sum(1) + 1 if moves.allowed is not None else 2
+        per_site = changes.allowed[row].sum(1) + 1 if changes.allowed is not None else 2
         assert torch.as_tensor(per_site).expand(units.n_sites(n)).prod() == product
 
 
@@ -608,46 +611,25 @@ def test_tempered_chains_cross_where_plain_ones_are_stuck():
 # 5. Symmetries
 
 
-def offsets(model, seed=5):
-    """Offsets of the visible and the hidden units, at random."""
-    rng = np.random.default_rng(seed)
-    return tuple(torch.from_numpy(rng.uniform(size=len(bias))) for bias in (model.b, model.c))
-
-
 @any_model
 @given(seed=seeds)
-def test_a_centred_model_is_the_same_law_in_other_coordinates(name, seed):
-    model = make_model(name, seed=seed)
-    mu, lam = offsets(model, seed)
-    v, before = some_rows(model, seed=seed), model.theta.clone()
-    h = model.sample_hidden(v, Noise(seed))
-    plain = model.hidden_field(v), model.visible_field(h), model.free_energy(v)
-    with model.centered(mu, lam):
-        assert_close(model.hidden_field(v - mu), plain[0], **EXACT)
-        assert_close(model.visible_field(h - lam), plain[1], **EXACT)
-        difference = model.free_energy(v - mu) - plain[2]  # a constant
-        assert_close(difference, difference[:1].expand_as(difference), **EXACT)
-        assert_close(model.sample_hidden(v - mu, Noise(seed)) + lam, h, **EXACT)
-    assert_close(model.theta, before, **EXACT)
-    assert_close(model.hidden_field(v), plain[0], **EXACT)
-
-
-@any_model
-@given(seed=seeds)
-def test_the_gradient_in_centred_coordinates_is_the_centred_gradient(name, seed):
-    # Melchior et al. (2016), equations 6 to 9, from the means over data and model.
+def test_the_centred_gradient_is_that_of_the_literature(name, seed):
+    # Melchior et al. (2016), equations 6 to 9, from the means over data and model; in the
+    # coordinates b + Wᵀ λ and c + W μ it is a plain gradient.
     model = make_model(name, seed=seed)
     v, weight = some_rows(model, 6, seed), torch.full((6,), 1 / 6).double()
-    (mu, lam), gradient = offsets(model, seed), Exact()
-    phases = update(model, gradient, v, weight)
-    W_grad, b_grad, c_grad = (p.grad.clone() for p in (model.W, model.b, model.c))
-    with model.centered(mu, lam):
-        phases = update(model, gradient, v - mu, weight)
+    mu, lam = offsets(model, seed)
+    phases = update(model, Exact(), v, weight)
     assert_close(phases.weight.sum(), torch.zeros(()).double(), atol=1e-12, rtol=0)
+    plain = [p.grad.clone() for p in (model.W, model.b, model.c)]
+    center(model, mu, lam)
+    W_grad, b_grad, c_grad = plain
     centred = W_grad - torch.outer(lam, b_grad) - torch.outer(c_grad, mu)
     assert_close(model.W.grad, centred, **EXACT)
-    assert_close(model.b.grad, b_grad, **EXACT)
-    assert_close(model.c.grad, c_grad, **EXACT)
+    assert_close(model.b.grad, b_grad - centred.T @ lam, **EXACT)
+    assert_close(model.c.grad, c_grad - centred @ mu, **EXACT)
+    for p, step in zip((model.W, model.b, model.c), centred_step(model, plain, mu, lam)):
+        assert_close(p.grad, step, **EXACT)
 
 
 @given(seed=seeds, flipped=st.lists(st.booleans(), min_size=4, max_size=4))
@@ -668,9 +650,9 @@ def test_centred_updates_are_invariant_under_flips_of_visible_units(seed, flippe
         (model, v, mu),
         (mirror, torch.where(s, 1 - v, v), torch.where(s, 1 - mu, mu)),
     ):
-        with m.centered(origin, lam):
-            update(m, Exact(), rows - origin, weight)
-            m.theta.add_(m.theta.grad, alpha=0.3)
+        update(m, Exact(), rows, weight)
+        center(m, origin, lam)
+        m.theta.add_(m.theta.grad, alpha=0.3)
     assert_close(torch.where(s, -mirror.W, mirror.W), model.W, **EXACT)
     assert_close(torch.where(s, -mirror.b, mirror.b), model.b, **EXACT)
     assert_close(mirror.c + (mirror.W * s).sum(1), model.c, **EXACT)
@@ -795,23 +777,23 @@ def test_spins_are_bernoulli_units_in_other_coordinates(seed):
 @given(seed=seeds, n_scaled=st.integers(1, 4))
 def test_the_gradient_of_a_learned_scale_is_that_of_the_density_of_the_rows(seed, n_scaled):
     # log p(x) = −F(x exp(−r)) − Σ r − log Z, for the first units; the others keep their scale.
-    r = torch.linspace(-0.5, 0.3, n_scaled).double()
+    r, T = torch.linspace(-0.5, 0.3, n_scaled).double(), 2.0
     plain = make_model("gaussian of temperature 2-spin", seed=seed)
-    model = RBM(plain.visible, plain.hidden, plain.W, plain.b, plain.c, log_scale=r)
+    visible = Mixed([(ScaledGaussian(r, T), n_scaled), (Gaussian(T), 4 - n_scaled)])
+    model = RBM(visible, plain.hidden, plain.W, plain.b, plain.c)
     x, weight = some_rows(model, seed=seed), torch.linspace(0, 2, 5).double()
     scale = torch.cat([r, torch.zeros(4 - n_scaled).double()]).exp()
-    assert_close(model.inward(x), x / scale, **EXACT)
-    assert_close(model.outward(model.inward(x)), x, **EXACT)
-    model.log_scale.requires_grad_(True)
-    total = (weight * (-model.free_energy(model.inward(x)) - model.log_scale.sum())).sum()
-    (expected,) = torch.autograd.grad(total, model.log_scale)
-    model.log_scale.requires_grad_(False)
-    model.set_scale_grad(mean_states(model, model.inward(x), weight))
-    assert_close(model.log_scale.grad, expected, **EXACT)
-    mu, lam = offsets(model, seed)
-    with model.centered(mu, lam):
-        model.set_scale_grad(mean_states(model, model.inward(x) - mu, weight))
-    assert_close(model.log_scale.grad, expected, **EXACT)
+    assert_close(model.visible.from_rows(x), x / scale, **EXACT)
+    assert_close(model.visible.to_rows(model.visible.from_rows(x)), x, **EXACT)
+    assert model.visible.log_volume() == pytest.approx(r.sum().item())
+    scales = model.parameters()["log_scales"]
+    scales.requires_grad_(True)
+    total = (weight * (-model.free_energy(model.visible.from_rows(x)) - scales.sum())).sum()
+    (expected,) = torch.autograd.grad(total, scales)
+    scales.requires_grad_(False)
+    data = mean_states(model, model.visible.from_rows(x), weight)
+    model.set_grad(data, data)
+    assert_close(scales.grad, expected, **EXACT)
 
 
 @given(seed=seeds)
@@ -878,7 +860,7 @@ def test_stepped_base_counts_the_choices(temperature):
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_noisy_units_at_a_temperature(temperature):
     exact, quick = SteppedSigmoid(temperature), NoisyRelu(temperature)
-    assert quick.law().temperature == temperature
+    assert quick.exact().temperature == temperature
     f = torch.full((100_000, 1), 5.0)
     for statistic in (torch.mean, torch.std):
         gap = statistic(exact.sample(f, Noise(0))) - statistic(quick.sample(f, Noise(1)))
@@ -890,24 +872,20 @@ def test_mixed_units_are_their_parts():
     units = Mixed([(Gaussian(2.0), 2), (MeanBernoulli(), 1), (Rectified(), 1)])
     x = torch.tensor([1.0, -2.0, 1.0, 3.0]).double()
     assert_close(units.log_base(x), torch.tensor(-5 / 4 - 9 / 2).double())
-    assert [type(kind) for kind in units.law().kinds] == [Gaussian, Bernoulli, Rectified]
+    assert [type(kind) for kind in units.exact().kinds] == [Gaussian, Bernoulli, Rectified]
 
 
-def test_natural_reaches_far():
+def test_the_field_of_a_mean_reaches_far():
     f = torch.tensor([-60.0, -20.0, 20.0, 60.0]).double()
     units = ContinuousBernoulli()
-    assert_close(units.natural(units.mean(f)), f, rtol=1e-6, atol=0)
-    assert_close(units.natural(torch.ones(1).double()), torch.tensor([math.sinh(5)]).double())
-
-
-def test_shifted_units_move_like_their_own():
-    units, x = Shifted(Spin(), torch.tensor(0.25).double()), torch.tensor([[0.75, -1.25]]).double()
-    assert_close(units.moves(x).change[0, :, 0], torch.tensor([-2.0, 2.0]).double())
+    assert_close(units.field_of_mean(units.mean(f)), f, rtol=1e-6, atol=0)
+    assert_close(units.field_of_mean(torch.ones(1).double()), torch.tensor([math.sinh(5)]).double())
 
 
 def test_scales_are_confined():
     plain = make_model("gaussian-bernoulli", 3)
     r = torch.tensor([-9.0, 0.1, 9.0]).double()
-    model = RBM(plain.visible, plain.hidden, plain.W, plain.b, plain.c, log_scale=r)
+    model = RBM(ScaledGaussian(r), plain.hidden, plain.W, plain.b, plain.c)
     model.confine_()
-    assert_close(model.log_scale.exp(), torch.tensor([0.1, math.exp(0.1), 2**0.5]).double())
+    scales = model.parameters()["log_scales"].exp()
+    assert_close(scales, torch.tensor([0.1, math.exp(0.1), 2**0.5]).double())

@@ -28,8 +28,9 @@ from skebm import (
     RBMClassifier,
     TabularRBM,
 )
-from skebm.engine.networks import CrossEntropy, Network, SquaredError, _dropped
+from skebm.engine.backprop import CrossEntropy, Network, SquaredError, _dropped
 from skebm.engine.noise import Noise
+from skebm.fitted import FittedModel, FittedStack
 from tests.test_callbacks import Stop
 
 every_kind = pytest.mark.parametrize("Estimator", [DBNClassifier, DBNRegressor])
@@ -91,14 +92,14 @@ STACKS = {
 def test_the_gradient_is_that_of_finite_differences(stack, loss):
     X, y = data(20)
     dbn = DBN(n_iter=1, random_state=0, **STACKS[stack]).fit(X, y)
-    levels = dbn._levels(torch.device("cpu"), "high")
+    layers = FittedStack(dbn).layers(torch.device("cpu"), "high")
     rng = np.random.default_rng(0)
     n_features = dbn.estimators_[-1]._n_features_out
-    for level in levels:  # away from where all units are alike
-        level.model.W += torch.from_numpy(rng.normal(0, 0.5, level.model.W.shape))
+    for layer in layers:  # away from where all units are alike
+        layer.model.W += torch.from_numpy(rng.normal(0, 0.5, layer.model.W.shape))
     V, d = (torch.from_numpy(rng.normal(size=shape)) for shape in ((3, n_features), (3,)))
-    network = Network(levels, V, d)
-    rows = torch.from_numpy(dbn.estimators_[0]._validate_rows(X, reset=False))
+    network = Network(layers, V, d)
+    rows = torch.from_numpy(FittedModel(dbn.estimators_[0]).read(X))
     target = torch.from_numpy(np.eye(3)[y])
 
     def total():
@@ -126,10 +127,10 @@ def test_predictions_are_those_of_the_network_that_was_trained(stack):
     X, y = data()
     clf = DBNClassifier(DBN(n_iter=1, **STACKS[stack]), n_iter=2, random_state=0).fit(X, y)
     network = Network(
-        clf.dbn_._levels(torch.device("cpu")),
+        FittedStack(clf.dbn_).layers(torch.device("cpu")),
         *map(torch.from_numpy, (clf.coef_.copy(), clf.intercept_.copy())),
     )
-    rows = torch.from_numpy(clf.dbn_.estimators_[0]._validate_rows(X, reset=False))
+    rows = torch.from_numpy(FittedModel(clf.dbn_.estimators_[0]).read(X))
     with torch.no_grad():
         output = network(rows).numpy()
     assert_allclose(clf.predict_log_proba(X), np.log(softmax(output, 1)), rtol=1e-9)
@@ -143,12 +144,12 @@ def test_large_products_have_the_gradient_of_torchs_own():
     dbn = DBN((300, 200), n_iter=0, random_state=0).fit(X)
     slopes = []
     for precision in ("high", "highest"):
-        levels = dbn._levels(torch.device("cpu"), precision)
-        network = Network(levels, torch.ones(2, 200), torch.zeros(2))
+        layers = FittedStack(dbn).layers(torch.device("cpu"), precision)
+        network = Network(layers, torch.ones(2, 200), torch.zeros(2))
         if precision == "highest":
-            for level in levels:
-                W, c = level.model.W, level.model.c
-                level.model.hidden_field = lambda v, W=W, c=c: torch.addmm(c, v, W.T)
+            for layer in layers:
+                W, c = layer.model.W, layer.model.c
+                layer.model.hidden_field = lambda v, W=W, c=c: torch.addmm(c, v, W.T)
         SquaredError()(network(torch.from_numpy(X)), torch.ones(200, 2)).sum().backward()
         slopes.append([p.grad.clone() for p in network.parameters().values()])
     for ours, theirs in zip(*slopes):
@@ -517,7 +518,7 @@ def test_early_stopping_keeps_the_best_epoch(Estimator):
     best = int(np.argmax(scores))
     assert fitted.n_iter_ == len(scores) < 500
     assert fitted.n_iter_ >= best + 1 + 5
-    held_out = fitted.training_state_["held_out"]
+    held_out = fitted.training_progress_["held_out_seed"]
     stratify = y if Estimator is DBNClassifier else None
     _, test = train_test_split(
         np.arange(100), test_size=0.3, random_state=int(held_out), stratify=stratify

@@ -71,15 +71,15 @@ class Batches:
     dtype : numpy.dtype
         float32 or float64.
     encode : callable
-        What rows of the model are made of rows of X by: an affine map of tensors.
-    beside : ndarray or csr_array of shape (n_samples, n_beside) or None
-        Further columns, which stand behind those of X in every row as they are.
+        An affine map of tensors, from rows of X to rows of the model.
+    targets : ndarray or csr_array of shape (n_samples, n_targets) or None
+        Further columns, which follow those of X in every row, unchanged.
 
     Attributes
     ----------
-    mean : Tensor of shape (n_features + n_beside,)
+    mean : Tensor of shape (n_features + n_targets,)
         Weighted mean of the rows.
-    probe : Tensor of shape (PROBE, n_features + n_beside)
+    probe : Tensor of shape (PROBE, n_features + n_targets)
         A random choice of visits, the same in every epoch.
     """
 
@@ -93,16 +93,16 @@ class Batches:
         device,
         dtype,
         encode: Callable[[Tensor], Tensor] = lambda rows: rows,
-        beside=None,
+        targets=None,
     ):
         self.X, self.batch_size, self.shuffle = X, batch_size, shuffle
-        self.beside = beside
+        self.targets = targets
         self.device, self.dtype, self.encode = device, dtype, encode
         visits, weight = visits_of(sample_weight, X.shape[0])
         mean, key = summarise(X, visits, weight)
-        if beside is not None:
-            mean_beside, key_beside = summarise(beside, visits, weight)
-            key += np.pi * key_beside  # else a column of X could make up for one of these
+        if targets is not None:
+            target_mean, target_key = summarise(targets, visits, weight)
+            key += np.pi * target_key  # else a column of X could make up for one of these
         if shuffle:
             order = np.argsort(key[visits], kind="stable")
             visits, weight = visits[order], weight[order]
@@ -112,13 +112,13 @@ class Batches:
         self.visits = torch.as_tensor(visits, device=device)  # (n,)
         self.weight = torch.as_tensor(weight / min(batch_size, self.n), device=device).to(kind)
         self.mean = encode(torch.as_tensor(mean, device=device)).to(kind)
-        if beside is not None:
-            self.mean = torch.cat([self.mean, torch.as_tensor(mean_beside).to(self.mean)])
+        if targets is not None:
+            self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])
         self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
-        """Take the rows as they are now."""
+    def refresh(self) -> None:
+        """Read X again, after it was changed in place."""
         probe = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
         self.probe = self._join(probe, self.probed)
         self.resident = resident(self.X, self.device)
@@ -144,13 +144,13 @@ class Batches:
         yield from zip((rows for block in joined for rows in block.split(size)), weights)
 
     def _join(self, rows: Tensor, index) -> Tensor:
-        """Encoded rows of X and what stands beside them."""
-        if self.beside is None:
+        """Encoded rows of X, followed by their targets."""
+        if self.targets is None:
             return rows
-        beside = to_device(
-            self.beside[torch.as_tensor(index).cpu().numpy()], self.device, self.dtype
+        targets = to_device(
+            self.targets[torch.as_tensor(index).cpu().numpy()], self.device, self.dtype
         )
-        return torch.cat([rows.to(beside), beside], 1)
+        return torch.cat([rows.to(targets), targets], 1)
 
     def _gather(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
         """Rows that are on the device, through one buffer."""

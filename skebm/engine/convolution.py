@@ -1,24 +1,28 @@
-"""The model of images: weights, and biases, that are the same at every place.
+"""The coupling of images with maps: weights, and biases, that are the same at every place.
 
     up      x_f(i, j) = Σ_{c,k,l} W_fckl v_c(s i + k, s j + l)         a correlation, of stride s
     down    the transposed map of h
     −∂E/∂W_fckl = Σ_ij h_f(i, j) v_c(s i + k, s j + l),    −∂E/∂(b_c, c_f) = (Σ v_c, Σ h_f)
 
-There is a bias for each channel of the visible and for each map of the hidden layer. It is the
-dense model whose matrix holds the weights at every place.
+Each channel of the visible layer has a bias, and so has each map of the hidden layer. A model with
+this coupling is the dense model whose matrix holds the weights at every place.
+
+A model of images is centred by the same lines as a dense one. A hidden unit adds to a pixel, on
+average over the pixels, the share (places over pixels) of what its map adds at all places.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
-from skebm.engine.models import RBM, Coupling, Joint, grad
-from skebm.engine.units import Units, softplus
+from skebm.engine.models import Coupling, Joint
+from skebm.engine.units import SiteChanges, Units
 
 #: Channels from which on the library's transposed convolution is the quicker one on a CPU.
 MANY_CHANNELS = 16
@@ -32,20 +36,37 @@ def _exactly(x: Tensor) -> AbstractContextManager:
 
 
 class Convolution(Coupling):
-    """The coupling of maps with images, at all places alike.
+    """The coupling of maps with images, the same at all places.
 
     A row of visible units is an image (n_channels, height, width), or (height, width,
-    n_channels) with the channels last; one of hidden units is maps (n_filters, down, across).
+    n_channels) with the channels last; a row of hidden units is maps (n_filters, down, across).
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_filters, n_channels, kernel height, kernel width)
+    sides : (height, width) of an image
+    stride : int
+    channels_last : bool
     """
 
-    def __init__(self, weight: Tensor, sides: Sequence[int], stride: int, channels_last: bool):
-        self.weight = weight  # (n_filters, n_channels, kernel height, kernel width)
+    def __init__(
+        self,
+        weight: Tensor,
+        sides: Sequence[int],
+        stride: int = 1,
+        channels_last: bool = False,
+    ):
+        self.weight = weight
         self.sides, self.stride = tuple(sides), stride
         self.channels_last = channels_last and weight.shape[1] > 1
         kernel = tuple(weight.shape[2:])
         self.map_sides = tuple((n - k) // stride + 1 for n, k in zip(sides, kernel))
         #: Rows and columns that no filter reaches.
         self.rest = [(n - k) % stride for n, k in zip(sides, kernel)]
+        n_pixels, self.n_places = math.prod(self.sides), math.prod(self.map_sides)
+        self.places_per_pixel = self.n_places / n_pixels
+        self.n_visible = weight.shape[1] * n_pixels
+        self.n_hidden = weight.shape[0] * self.n_places
 
     def images(self, v: Tensor) -> Tensor:
         """Visible units as (n, n_channels, height, width)."""
@@ -90,155 +111,76 @@ class Convolution(Coupling):
         spectrum = torch.fft.fft2(self.weight, s=self.sides)  # (n_filters, n_channels, h, w)
         return torch.linalg.matrix_norm(spectrum.permute(2, 3, 0, 1), 2).max()
 
+    # Biases
 
-class ConvolutionalRBM(RBM):
-    """An RBM of images, with one bias for each channel and one for each filter.
+    def visible_bias(self, b: Tensor) -> Tensor:
+        return self.rows(b[:, None, None].expand(-1, *self.sides))  # (n_visible,)
 
-    Parameters
-    ----------
-    visible, hidden : Units
-    W : Tensor of shape (n_filters, n_channels, kernel height, kernel width)
-    b : Tensor of shape (n_channels,)
-    c : Tensor of shape (n_filters,)
-    b0 : Tensor of shape (n_visible,) or None
-        The reference model's field, pixel by pixel; None takes `b`.
-    sides : (height, width) of an image
-    stride : int
-    channels_last : bool
-    log_scale : Tensor of shape (n_channels,) or None
-    """
+    def hidden_bias(self, c: Tensor) -> Tensor:
+        return c.repeat_interleave(self.n_places)  # (n_hidden,)
 
-    def __init__(
-        self,
-        visible: Units,
-        hidden: Units,
-        W: Tensor,
-        b: Tensor,
-        c: Tensor,
-        b0: Tensor | None = None,
-        *,
-        sides: Sequence[int],
-        stride: int = 1,
-        channels_last: bool = False,
-        log_scale: Tensor | None = None,
-    ):
-        super().__init__(visible, hidden, W, b, c, log_scale=log_scale)
-        self.coupling: Convolution = Convolution(self.W, sides, stride, channels_last)
-        n_pixels, (down, across) = sides[0] * sides[1], self.coupling.map_sides
-        self.n_places = down * across
-        self.n_visible, self.n_hidden = len(b) * n_pixels, len(c) * self.n_places
-        #: Offsets (n_channels,) and (n_filters,), while biases are told from them.
-        self.offsets: tuple[Tensor, Tensor] | None = None
-        self.b0 = self.visible_bias() if b0 is None else b0
-        # The field that a hidden unit adds to pixels, on average over them, is this share of ΣW.
-        self.share = self.n_places / n_pixels
+    def sum_hidden(self, x: Tensor) -> Tensor:
+        return self.maps(x).sum((1, 2))  # (n_filters,)
 
-    def biases(self) -> tuple[Tensor, Tensor]:
-        if self.offsets is None:
-            return self.b, self.c
-        mu, lam = self.offsets
-        total = self.W.sum((2, 3))  # (n_filters, n_channels)
-        b = torch.addmv(self.b, total.T, lam, alpha=-self.share)  # (n_channels,)
-        return b, torch.addmv(self.c, total, mu, alpha=-1)
+    def mean_visible(self, x: Tensor) -> Tensor:
+        return self.images(x).mean((1, 2))  # (n_channels,)
 
-    def visible_bias(self) -> Tensor:
-        return self._of_pixels(self.biases()[0])
+    def mean_hidden(self, x: Tensor) -> Tensor:
+        return self.maps(x).mean((1, 2))  # (n_filters,)
 
-    def _of_pixels(self, of_channels: Tensor) -> Tensor:
-        """A number of each channel, at all of its pixels: (n_visible,)."""
-        return self.coupling.rows(of_channels[:, None, None].expand(-1, *self.coupling.sides))
+    def weight_sums(self, W: Tensor) -> Tensor:
+        return W.sum((2, 3))  # (n_filters, n_channels)
 
-    def unit_scales(self) -> Tensor:
-        return self._of_pixels(super().unit_scales())
-
-    def share_scales(self, x: Tensor) -> Tensor:
-        return self.coupling.images(x).sum((1, 2))  # (n_channels,)
-
-    def hidden_bias(self) -> Tensor:
-        return self.biases()[1].repeat_interleave(self.n_places)  # (n_hidden,)
-
-    def set_grad(self, states: Joint) -> None:
-        states.h.mul_(states.column)
-        self.coupling.correlate_(grad(self.W), states)
+    def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
         total_v = torch.mv(states.v_t, states.weight)  # (n_visible,)
-        torch.sum(self.coupling.images(total_v), (1, 2), out=grad(self.b))
-        torch.sum(self.coupling.maps(states.h), (0, 2, 3), out=grad(self.c))
-        if self.offsets is not None:
-            mu, lam = self.offsets
-            redundant = torch.outer(lam, grad(self.b)) * self.share + torch.outer(grad(self.c), mu)
-            grad(self.W).sub_(redundant[:, :, None, None])
+        torch.sum(self.images(total_v), (1, 2), out=gb)
+        torch.sum(self.maps(states.h), (0, 2, 3), out=gc)
 
-    # Offsets are the same at every place
+    # The pseudo-likelihood
 
-    def origin(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        return self.coupling.images(v).mean((1, 2)), self.coupling.maps(h).mean((1, 2))
+    def change_size(self, n_sites: int) -> int:
+        return self.n_visible + self.n_hidden
 
-    def move_origin_(self, mu: Tensor, lam: Tensor, sign: int) -> None:
-        total = self.W.sum((2, 3))  # (n_filters, n_channels)
-        self.b.addmv_(total.T, lam, alpha=sign * self.share)
-        self.c.addmv_(total, mu, alpha=sign)
+    def hidden_gains(
+        self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges
+    ) -> tuple[Tensor, Tensor | float]:
+        before = hidden.cumulant_terms(self.up(v, c))  # (n, n_terms)
+        change = changes.change[..., 0]  # (n, n_sites)
+        if change.shape == v.shape:
+            return self._all_gains(hidden, v, c, change, before)[..., None], 0.0
+        after = []
+        for pixel, amount in zip(changes.unit[..., 0].unbind(1), change.unbind(1)):
+            changed = v.scatter_add(1, pixel[:, None], amount[:, None])
+            after.append(hidden.cumulant(self.up(changed, c)))
+        return torch.stack(after, 1)[..., None], before.sum(1)[:, None, None]  # (n, n_sites, 1)
 
-    @contextmanager
-    def centered(self, mu: Tensor, lam: Tensor) -> Iterator[None]:
-        """Tell the biases from offsets: b + share ΣW·lam and c + ΣW·mu, sums over the kernel.
-
-        The states stay as they are: at the edge of an image, where fewer filters reach, states
-        told from the offsets would have biases of their own.
-        """
-        self.move_origin_(mu, lam, 1)
-        self.offsets = (mu, lam)
-        try:
-            yield
-        finally:
-            self.offsets = None
-            self.move_origin_(mu, lam, -1)
-
-    def missing_activity(self, data: Joint, target: float) -> Tensor:
-        missing = super().missing_activity(data, target)  # (n_hidden,)
-        return self.coupling.maps(missing).sum((1, 2))  # (n_filters,)
-
-    # The pseudo-log-likelihood
-
-    def flip_size(self, n_sites: int) -> int:
-        return self.row_size
-
-    def pseudo_log_likelihood(self, v: Tensor, sites: Tensor | None = None) -> Tensor:
-        change = self.visible.moves(v).change[..., 0]  # (n, n_visible)
-        gain = change * self.visible_bias()  # (n, n_visible)
-        before = self.hidden.cumulants(self.hidden_field(v))  # (n, n_terms)
-        if sites is None:
-            gain += self._hidden_gains(v, change, before)
-            return -softplus(gain).sum(1)
-        total = torch.zeros_like(gain[:, 0])  # (n,)
-        for site in sites.unbind(1):
-            moved = torch.where(functional.one_hot(site, v.shape[1]) > 0, v + change, v)
-            after = self.hidden.cumulant(self.hidden_field(moved))  # (n,)
-            total -= softplus(gain.gather(1, site[:, None])[:, 0] + after - before.sum(1))
-        return total * (v.shape[1] / sites.shape[1])
-
-    def _hidden_gains(self, v: Tensor, change: Tensor, before: Tensor) -> Tensor:
-        """What the hidden cumulant gains where each pixel alone is moved: (n, n_visible).
+    def _all_gains(
+        self, hidden: Units, v: Tensor, c: Tensor, change: Tensor, before: Tensor
+    ) -> Tensor:
+        """The gain of the hidden cumulant where each pixel alone changes: (n, n_visible).
 
         A term of the cumulant depends on the pixels of a window. Pixels so far apart that no
-        window holds two of them are moved together.
+        window holds two of them are changed together.
         """
-        coupling, block = self.coupling, self.hidden.block
-        step = block * coupling.stride
-        window = [(block - 1) * coupling.stride + k for k in self.W.shape[2:]]
-        n_terms = [-(-n // block) for n in coupling.map_sides]
-        # A window may reach over the edge, and so does what is gained, until the end.
-        height, width = coupling.sides
-        gain = v.new_zeros(len(v), len(self.b), height + window[0], width + window[1])
+        block, n_channels = hidden.block_size, self.weight.shape[1]
+        step = block * self.stride
+        window = [(block - 1) * self.stride + k for k in self.weight.shape[2:]]
+        n_terms = [-(-n // block) for n in self.map_sides]
+        # A window may reach over the edge, and so does the array of gains, until the end.
+        height, width = self.sides
+        gain = v.new_zeros(len(v), n_channels, height + window[0], width + window[1])
         corners = [step * torch.arange(n, device=v.device) for n in n_terms]
-        for channel, *first in itertools.product(range(len(self.b)), *map(range, window)):
-            lattice = v.new_zeros(len(self.b), height, width, dtype=torch.bool)
+        for channel, *first in itertools.product(range(n_channels), *map(range, window)):
+            lattice = v.new_zeros(n_channels, height, width, dtype=torch.bool)
             lattice[channel, first[0] :: window[0], first[1] :: window[1]] = True
-            moved = torch.where(coupling.rows(lattice), v + change, v)
-            gained = self.hidden.cumulants(self.hidden_field(moved)) - before
+            changed = torch.where(self.rows(lattice), v + change, v)
+            gained = hidden.cumulant_terms(self.up(changed, c)) - before
             gained = gained.unflatten(1, (-1, *n_terms)).sum(1)  # (n, *n_terms)
             # The row and the column of the pixel of the lattice that is in each term's window.
-            row, column = (c + (f - c) % w for c, f, w in zip(corners, first, window))
+            row, column = (
+                corner + (f - corner) % w for corner, f, w in zip(corners, first, window)
+            )
             gain[:, channel].movedim(0, -1).index_put_(
                 (row[:, None], column), gained.movedim(0, -1), accumulate=True
             )
-        return coupling.rows(gain[..., :height, :width])
+        return self.rows(gain[..., :height, :width])

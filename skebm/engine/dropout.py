@@ -5,75 +5,59 @@
     energy  : as units, with r_ij = 1 where I_ij / max I < u_ij,  u uniform,
               I_ij = (P(h_j = 1 | v′_i) / P(h_j = 1 | v_i)) / |E(v′_i, h′_i) − E(v_i, h_i)|
 
-A mask is drawn for every training case and update, and is the same in both phases and in the
-gradient: a dropped unit gets none from that case. Rows that stand for the model follow the
-cases' masks in turn: there are as many of them as cases, or some times as many.
+Each training case has a mask of its own in each update. The mask is the same in both phases and in
+the gradient: a dropped unit gets no gradient from that case. The rows that stand for the model take
+the masks of the cases in turn: there are as many of these rows as cases, or a multiple.
 """
 
+import copy
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from skebm.engine.models import RBM, Beta, Joint, grad, path
+from skebm.engine.models import RBM, Beta, Dense, Joint, grad, path
 from skebm.engine.noise import Noise
 
 
 class Dropping(RBM):
-    """An RBM with a mask for each training case; `begin_update` draws the masks."""
+    """An RBM that is trained with masks: `begin_update` gives the model with those of an update.
+
+    Without masks it is the RBM as it stands.
+    """
+
+    mask: Tensor | None = None
 
     def __init__(self, model: RBM, rate: float):
-        W, b, c = model.W, model.b, model.c
-        super().__init__(model.visible, model.hidden, W, b, c, model.b0, model.precision)
+        assert isinstance(model.coupling, Dense)
+        self._dense = partial(Dense, precision=model.coupling.precision)
+        W, b, c, b0 = model.W, model.b, model.c, model.b0
+        super().__init__(model.visible, model.hidden, W, b, c, b0, self._dense)
         self.rate = rate
-        self.units = model.hidden  # also where the model is told in centred coordinates
-        #: The masks during an update, where there are any.
-        self.mask: Tensor | None = None
-        self.kept, self.n_updates = c.new_zeros(()), c.new_zeros(())
 
     @staticmethod
     def test_scale(rate: float) -> tuple[float, float]:
-        """What weights and hidden biases are multiplied by once training is over."""
+        """The factors of the weights and of the hidden biases once training is over."""
         return 1.0, 1.0
 
-    def at_test(self) -> RBM:
+    def without_dropout(self) -> RBM:
         of_weights, of_biases = self.test_scale(self.rate)
         W, c = self.W * of_weights, self.c * of_biases
-        return RBM(self.visible, self.hidden, W, self.b, c, self.b0)
+        return RBM(self.visible, self.hidden, W, self.b, c, self.b0, self._dense)
 
-    def begin_update(self, data: Joint, noise: Noise) -> None:
-        self.mask = self.draw_mask(data, noise)
-        self.kept += self.mask.mean()
-        self.n_updates += 1
+    def begin_update(self, data: Joint, noise: Noise) -> RBM:
+        update = copy.copy(self)
+        update.mask = self.draw_mask(data, noise)
+        return update
 
     def draw_mask(self, data: Joint, noise: Noise) -> Tensor:
         """Masks for these cases."""
         raise NotImplementedError
 
-    def free_energy(self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None) -> Tensor:
-        if self.mask is None:
-            return super().free_energy(v, beta, field)
-        field = path(self.hidden_field(v) if field is None else field, beta)
-        origin = self.hidden.plain(torch.zeros_like(self.c))  # (n_hidden,)
-        b = path(self.b - self.W.T @ origin, beta, self.b0)  # (n_visible,), of plain units
-        linear = (self.visible.plain(v) * b).sum(-1)  # (n,)
-        cumulants = self.units.cumulants(field)  # (n, n_hidden)
-        return -(linear + self.visible.log_base(v) + self.masked(cumulants).sum(-1))
-
-    def masked(self, x: Tensor) -> Tensor:
-        """x (n, n_hidden) of the units that are kept, and zero for the others."""
-        return x
-
-    def set_grad(self, states: Joint) -> None:
-        super().set_grad(states)
-        self.mask = None
-
-    def report(self) -> dict[str, Tensor]:
-        """The share that was kept since the last report."""
-        kept = self.kept / self.n_updates
-        self.kept.zero_()
-        self.n_updates.zero_()
-        return {"kept": kept}
+    def figures(self) -> dict[str, Tensor]:
+        """The share of units, or weights, that an update kept."""
+        return {} if self.mask is None else {"kept": self.mask.mean()}
 
     def _coins(self, *shape: int) -> Tensor:
         return self.W.new_full(shape, 1 - self.rate)
@@ -86,31 +70,36 @@ class DroppedUnits(Dropping):
     def test_scale(rate: float) -> tuple[float, float]:
         return 1 - rate, 1 - rate
 
+    def kept_shares(self) -> tuple[float, float]:
+        return 1.0, 1 - self.rate
+
     def draw_mask(self, data: Joint, noise: Noise) -> Tensor:
         return noise.bernoulli(self._coins(len(data.v), len(self.c)))
 
     def masked(self, x: Tensor) -> Tensor:
-        assert self.mask is not None
+        """x (n, n_hidden) of the units that are kept, and zero for the others."""
+        if self.mask is None:
+            return x
         return (x.view(-1, *self.mask.shape) * self.mask).view_as(x)
 
-    def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
-        if self.mask is None:
-            return super().visible_field(h, beta)
-        zero = self.hidden.plain(torch.zeros_like(self.c))
-        return super().visible_field(self.masked(self.hidden.plain(h)) - zero, beta)
+    def hidden_cumulant(self, field: Tensor) -> Tensor:
+        return self.masked(self.hidden.cumulant_terms(field)).sum(-1)  # (n,)
 
-    def set_grad(self, states: Joint) -> None:
+    def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
+        return super().visible_field(self.masked(h), beta)
+
+    def set_grad(self, states: Joint, data: Joint | None = None) -> None:
         states.h.copy_(self.masked(states.h))
-        super().set_grad(states)
+        super().set_grad(states, data)
 
 
 class DroppedByEnergy(DroppedUnits):
     """Hidden units are dropped the more often, the more they raise the energy's change.
 
     A preliminary sweep leads from each case to a reconstruction. Two quantities have heavy
-    tails, which would leave one unit of one case alone to be dropped, so they are bounded:
-    probabilities lie in [0.1, 0.9], and a case's change of energy is at least half of what it
-    is in the batch on average.
+    tails. Unbounded, they would let one unit of one case be the only one that is dropped. So
+    probabilities are bounded by 0.1 and 0.9, and a case's change of energy is at least half of its
+    mean over the batch.
     """
 
     bounds: ClassVar[tuple[float, float]] = (0.1, 0.9)
@@ -119,12 +108,15 @@ class DroppedByEnergy(DroppedUnits):
     def test_scale(rate: float) -> tuple[float, float]:
         return 1.0, 1.0
 
+    def kept_shares(self) -> tuple[float, float]:
+        return 1.0, 1.0
+
     def draw_mask(self, data: Joint, noise: Noise) -> Tensor:
         probabilities, energies, v = [], [], data.v
         for _ in range(2):
             field = self.hidden_field(v)  # (n, n_hidden)
             h = self.hidden.sample(field, noise)
-            probabilities.append(self.hidden.plain(self.hidden.mean(field)).clamp_(*self.bounds))
+            probabilities.append(self.hidden.mean(field).clamp_(*self.bounds))
             energies.append(-(v @ self.b) - self.visible.log_base(v) - (h * field).sum(1))
             v = self.sample_visible(h, noise)
         change = (energies[1] - energies[0]).abs()  # (n,)
@@ -140,27 +132,26 @@ class DroppedWeights(Dropping):
     def test_scale(rate: float) -> tuple[float, float]:
         return 1 - rate, 1.0
 
+    def kept_shares(self) -> tuple[float, float]:
+        return 1 - self.rate, 1 - self.rate
+
     def draw_mask(self, data: Joint, noise: Noise) -> Tensor:
         return noise.bernoulli(self._coins(len(data.v), *self.W.shape))
 
     def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
         if self.mask is None:
             return super().hidden_field(v, beta)
-        origin = self.W @ self.visible.plain(torch.zeros_like(self.b))  # (n_hidden,)
-        x = _each(self.W * self.mask, self.visible.plain(v)) - origin  # (n, n_hidden)
-        return path(x + self.c, beta)
+        return path(_each(self.W * self.mask, v) + self.c, beta)  # (n, n_hidden)
 
     def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         if self.mask is None:
             return super().visible_field(h, beta)
-        origin = self.W.T @ self.hidden.plain(torch.zeros_like(self.c))  # (n_visible,)
-        x = _each((self.W * self.mask).mT, self.hidden.plain(h)) - origin  # (n, n_visible)
-        return path(x + self.b, beta, self.b0)
+        return path(_each((self.W * self.mask).mT, h) + self.b, beta, self.b0)  # (n, n_visible)
 
-    def set_grad(self, states: Joint) -> None:
+    def set_grad(self, states: Joint, data: Joint | None = None) -> None:
+        super().set_grad(states, data)
         mask = self.mask
         assert mask is not None
-        super().set_grad(states)
         v, h = (x.view(-1, len(mask), x.shape[1]) for x in (states.v, states.h))
         products = torch.einsum("knh,knd->nhd", h, v)  # (n_cases, n_hidden, n_visible)
         grad(self.W).copy_(products.mul_(mask).sum(0))

@@ -12,6 +12,7 @@ dict of tensors that `start` makes and each call updates in place.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from numbers import Integral
 
 import torch
@@ -39,6 +40,10 @@ class Phases(Joint):
         super().__init__(v, h, model.W.new_zeros(n))
         self.data = Joint(v[:n_data], h[:n_data], self.weight[:n_data])
         self.model = Joint(v[n_data:], h[n_data:], self.weight[n_data:])
+
+    @property
+    def phases(self) -> Sequence[Joint]:
+        return self.data, self.model
 
     def set_weight(self, weight: Tensor) -> None:
         """Weigh the data, and the model's rows alike."""
@@ -253,6 +258,7 @@ class Exact(Gradient):
 
     def __call__(self, model, phases, state, noise):
         v, h, probability = enumerate_states(model)
+        phases.model.at_mean = "visible" if countable_layer(model)[0] == "hidden" else "hidden"
         phases.model.v.copy_(v)
         phases.model.h.copy_(h)
         phases.model.weight.copy_(probability).mul_(-phases.data.weight.sum())
@@ -264,7 +270,7 @@ def enumerate_states(model: RBM) -> tuple[Tensor, Tensor, Tensor]:
 
     That layer is the smaller one that can be enumerated; the other stands at its mean.
     """
-    name, units, n_units = countable_layer(model, 2.0**20)
+    name, units, n_units = countable_layer(model)
     index = torch.arange(int(units.n_states(n_units)), device=model.W.device)
     states = units.states(index, n_units, model.W)  # (n_states, n_units)
     if name == "hidden":

@@ -1,4 +1,4 @@
-"""Energy models: parameters, fields, free energy, one transition, gradient in closed form.
+"""The model: units in two layers and their coupling; fields, free energy, transition, gradient.
 
     −E(v, h)   = v·b + h·c + h·W v + log_base_v(v) + log_base_h(h)
     F(v)       = −[v·b + log_base_v(v) + cumulant_h(c + W v)]
@@ -12,22 +12,19 @@ a column, one value for each row.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from skebm.engine.noise import Noise
 from skebm.engine.products import product
-from skebm.engine.units import Shifted, Units, softplus
+from skebm.engine.units import SiteChanges, Units, softplus
 
 Beta = float | Tensor
 
-#: Norm of the weights between layers of unbounded units.
+#: Largest norm of the weights between two layers of unbounded units.
 LARGEST_NORM = 0.98
-#: Bounds of a learned log scale, of standardised features.
-LOG_SCALES = (math.log(0.1), math.log(2) / 2)
 
 
 def grad(parameter: Tensor) -> Tensor:
@@ -37,7 +34,7 @@ def grad(parameter: Tensor) -> Tensor:
 
 
 def pack(*parameters: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """One vector with a gradient, and the parameters and their gradients as pieces of it."""
+    """One vector with a gradient, and the parameters and their gradients as views of it."""
     vector = torch.cat([p.reshape(-1) for p in parameters])
     vector.grad = torch.zeros_like(vector)
     sizes = [p.numel() for p in parameters]
@@ -48,7 +45,12 @@ def pack(*parameters: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 
 class Joint:
-    """Weighted joint states (v, h), a row each."""
+    """Weighted joint states (v, h), one in each row.
+
+    One layer has states, the other one its means given these; `at_mean` names the latter.
+    """
+
+    at_mean = "hidden"
 
     def __init__(self, v: Tensor, h: Tensor, weight: Tensor):
         self.v, self.h, self.weight = v, h, weight  # (n, n_visible), (n, n_hidden), (n,)
@@ -56,62 +58,10 @@ class Joint:
         self.v_t, self.h_t, self.column = v.T, h.T, weight[:, None]
         self.ones = torch.ones_like(weight)  # (n,)
 
-
-class EnergyModel(ABC):
-    """A density proportional to exp(−free_energy(v)), and a transition that keeps it."""
-
-    #: All parameters as one vector, so that an optimiser makes one call for all of them.
-    theta: Tensor
-
-    @abstractmethod
-    def parameters(self) -> dict[str, Tensor]:
-        """What is learned, by name."""
-
-    @abstractmethod
-    def weights(self) -> list[Tensor]:
-        """The parameters that weight decay, l1 and the cap on norms act on."""
-
-    @abstractmethod
-    def free_energy(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
-        """F(v) of each row, in nats: (n,)."""
-
-    @abstractmethod
-    def transition(
-        self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
-    ) -> Tensor:
-        """One step of a Markov chain that leaves the density at `beta` invariant."""
-
-    def anneal_step(
-        self, v: Tensor, noise: Noise, beta: float, target: float
-    ) -> tuple[Tensor, Tensor]:
-        """From one level to another: F(v, beta) − F(v, target), and a transition at `target`."""
-        log_ratio = self.free_energy(v, beta) - self.free_energy(v, target)  # (n,)
-        return log_ratio, self.transition(v, noise, target)
-
-    def begin_update(self, data: Joint, noise: Noise) -> None:  # noqa: B027
-        """Make ready for an update on the rows `data.v`."""
-
-    def report(self) -> dict[str, Tensor]:
-        """Figures of the epoch for the history, one number each."""
-        return {}
-
-    @abstractmethod
-    def set_grad(self, states: Joint) -> None:
-        """Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `h` is multiplied by `weight`."""
-
-    def confine_(self) -> None:  # noqa: B027
-        """Bring parameters that have bounds back into them, after an update."""
-
-    def normalise_(self) -> None:  # noqa: B027
-        """Make sure that there is a partition function, before and after an epoch."""
-
-    @abstractmethod
-    def start(self, n: int, noise: Noise) -> Tensor:
-        """`n` exact draws from the reference model: (n, n_visible)."""
-
-    @abstractmethod
-    def log_partition_reference(self) -> Tensor:
-        """log Z of the reference model, exactly: ()."""
+    @property
+    def phases(self) -> Sequence["Joint"]:
+        """The parts that differ in `at_mean`."""
+        return (self,)
 
 
 def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
@@ -122,7 +72,17 @@ def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
 
 
 class Coupling(ABC):
-    """What binds the layers, h·W v: a linear map and its transpose."""
+    """The term h·W v of the energy: a linear map of v and its transpose.
+
+    A bias may belong to many units (`visible_bias`, `hidden_bias`).
+    """
+
+    weight: Tensor
+    n_visible: int
+    n_hidden: int
+    #: How many units share a hidden bias, and that number over how many share a visible one.
+    n_places: int = 1
+    places_per_pixel: float = 1.0
 
     @abstractmethod
     def up(self, v: Tensor, bias: Tensor) -> Tensor:
@@ -140,12 +100,68 @@ class Coupling(ABC):
     def norm(self) -> Tensor:
         """The largest factor by which the map lengthens a vector, or a bound of it: ()."""
 
+    @abstractmethod
+    def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
+        """gb ← Σ_i weight_i v_i and gc ← Σ_i h_i, over the units that share a bias too."""
+
+    @abstractmethod
+    def hidden_gains(
+        self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges
+    ) -> tuple[Tensor, Tensor | float]:
+        """The hidden cumulant after each change of v alone, like `changes.unit`, and before."""
+
+    @abstractmethod
+    def change_size(self, n_sites: int) -> int:
+        """How many hidden fields `hidden_gains` works on for each row, given so many sites."""
+
+    def visible_bias(self, b: Tensor) -> Tensor:
+        """The bias of each visible unit: (n_visible,)."""
+        return b
+
+    def hidden_bias(self, c: Tensor) -> Tensor:
+        """The bias of each hidden unit: (n_hidden,)."""
+        return c
+
+    def sum_hidden(self, x: Tensor) -> Tensor:
+        """x (n_hidden,), summed over the units that share a bias: like c."""
+        return x
+
+    def mean_visible(self, x: Tensor) -> Tensor:
+        """x (n_visible,), averaged over the units that share a bias: like b."""
+        return x
+
+    def mean_hidden(self, x: Tensor) -> Tensor:
+        """x (n_hidden,), averaged over the units that share a bias: like c."""
+        return x
+
+    # The centred gradient: that of b′ = b + Wᵀ λ and c′ = c + W μ, in the coordinates b and c
+
+    def weight_sums(self, W: Tensor) -> Tensor:
+        """Σ of the weights between the units of two biases, for a map like W: (n_c, n_b)."""
+        return W
+
+    def center_(self, gW: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
+        """gW −= gc μᵀ + λ gbᵀ."""
+        left = torch.stack([gc, lam], 1)  # (n_c, 2)
+        right = torch.stack([mu, gb * self.places_per_pixel])  # (2, n_b)
+        if gW.ndim == 2:
+            gW.addmm_(left, right, alpha=-1)
+        else:
+            gW.sub_((left @ right)[..., None, None])
+
+    def compensate_(self, b: Tensor, c: Tensor, dW: Tensor, mu: Tensor, lam: Tensor) -> None:
+        """b −= dWᵀ λ,  c −= dW μ: a change dW of the weights leaves b′ and c′ as they are."""
+        sums = self.weight_sums(dW)  # (n_c, n_b)
+        b.addmv_(sums.T, lam, alpha=-self.places_per_pixel)
+        c.addmv_(sums, mu, alpha=-1)
+
 
 class Dense(Coupling):
     """The coupling of every hidden with every visible unit."""
 
     def __init__(self, weight: Tensor, precision: str = "highest"):
         self.weight = weight  # (n_hidden, n_visible)
+        self.n_hidden, self.n_visible = weight.shape
         self.precision = precision
 
     def up(self, v: Tensor, bias: Tensor) -> Tensor:
@@ -160,12 +176,39 @@ class Dense(Coupling):
     def norm(self) -> Tensor:
         return torch.linalg.matrix_norm(self.weight, 2)
 
+    def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
+        torch.mv(states.v_t, states.weight, out=gb)
+        torch.mv(states.h_t, states.ones, out=gc)
 
-class RBM(EnergyModel):
-    """Two layers of units and the coupling between them."""
+    def hidden_gains(
+        self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges
+    ) -> tuple[Tensor, Tensor | float]:
+        field = self.up(v, c)[:, None, None]  # (n, 1, 1, n_hidden)
+        changed = field + changes.change[..., None] * self.weight.T[changes.unit]  # (…, n_hidden)
+        if changes.emptied is not None:
+            changed = changed - self.weight.T[changes.emptied]
+        return hidden.cumulant(changed), hidden.cumulant(field)
 
-    #: How many places of the hidden layer share a parameter.
-    n_places = 1
+    def change_size(self, n_sites: int) -> int:
+        return n_sites * self.n_hidden
+
+
+class RBM:
+    """A density proportional to exp(−F(v)), and a transition that keeps it.
+
+    Parameters
+    ----------
+    visible, hidden : Units
+        Parameters that they own are trained with the others.
+    W : Tensor
+        Weights, of the shape that the coupling asks for: (n_hidden, n_visible).
+    b : Tensor of shape (n_visible,)
+    c : Tensor of shape (n_hidden,)
+    b0 : Tensor of shape (n_visible,) or None
+        The visible field of the reference model; None takes `b`.
+    coupling : callable
+        Makes the coupling, given the weights.
+    """
 
     def __init__(
         self,
@@ -175,60 +218,57 @@ class RBM(EnergyModel):
         b: Tensor,
         c: Tensor,
         b0: Tensor | None = None,
-        precision: str = "highest",
-        log_scale: Tensor | None = None,
+        coupling: Callable[[Tensor], Coupling] = Dense,
     ):
-        self.visible, self.hidden = visible, hidden
-        # W (n_hidden, n_visible), b (n_visible,), c (n_hidden,), and log_scale (n_scaled,)
-        scales = () if log_scale is None else (log_scale,)
-        self.theta, (self.W, self.b, self.c, *rest) = pack(W, b, c, *scales)
-        self.log_scale = rest[0] if rest else None
-        self.b0 = self.b if b0 is None else b0  # (n_visible,), the reference model's bias
-        self.precision = precision
-        self.coupling: Coupling = Dense(self.W, precision)
-        self.n_visible, self.n_hidden = len(b), len(c)
+        owned = [visible.parameters(), hidden.parameters()]
+        tensors = [t.to(W) for parameters in owned for t in parameters.values()]
+        #: All parameters as one vector, so that an optimiser makes one call for all of them.
+        self.theta, (self.W, self.b, self.c, *rest) = pack(W, b, c, *tensors)
+        self.visible, self.hidden = (
+            units.bound({name: rest.pop(0) for name in parameters})
+            for units, parameters in zip((visible, hidden), owned)
+        )
+        self.coupling = coupling(self.W)
+        self.n_visible, self.n_hidden = self.coupling.n_visible, self.coupling.n_hidden
+        self.b0 = self.coupling.visible_bias(self.b) if b0 is None else b0  # (n_visible,)
 
     def parameters(self) -> dict[str, Tensor]:
+        """What is learned, each by the name of its fitted attribute, without the "_"."""
         coupled = {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}
-        return coupled if self.log_scale is None else coupled | {"log_scales": self.log_scale}
+        return coupled | self.unit_parameters()
 
-    def weights(self) -> list[Tensor]:
-        return [self.W]
+    def unit_parameters(self) -> dict[str, Tensor]:
+        """The parameters that the units own."""
+        return self.visible.parameters() | self.hidden.parameters()
 
     @property
     def row_size(self) -> int:
         """How many numbers a joint state has."""
-        return self.n_visible + self.n_hidden
-
-    def biases(self) -> tuple[Tensor, Tensor]:
-        """The biases, to which the coupling adds its fields."""
-        return self.b, self.c
-
-    def visible_bias(self) -> Tensor:
-        """The field of the visible units where no hidden unit is on: (n_visible,)."""
-        return self.b
-
-    def hidden_bias(self) -> Tensor:
-        """The field of the hidden units where no visible unit is on: (n_hidden,)."""
-        return self.c
+        return self.n_visible + self.hidden.fields_per_unit * self.n_hidden
 
     def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
-        return path(self.coupling.up(v, self.biases()[1]), beta)  # (n, n_hidden)
+        return path(self.coupling.up(v, self.c), beta)  # (n, n_hidden)
 
     def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
-        return path(self.coupling.down(h, self.biases()[0]), beta, self.b0)  # (n, n_visible)
+        return path(self.coupling.down(h, self.b), beta, self.b0)  # (n, n_visible)
 
     def free_energy(self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None) -> Tensor:
         """F(v) of each row, given the hidden field at beta = 1 where it is known: (n,)."""
         field = self.hidden_field(v) if field is None else field  # (n, n_hidden)
-        linear = (v * path(self.visible_bias(), beta, self.b0)).sum(-1)  # (n,)
-        return -(linear + self.visible.log_base(v) + self.hidden.cumulant(path(field, beta)))
+        linear = (v * path(self.coupling.visible_bias(self.b), beta, self.b0)).sum(-1)  # (n,)
+        return -(linear + self.visible.log_base(v) + self.hidden_cumulant(path(field, beta)))
+
+    def hidden_cumulant(self, field: Tensor) -> Tensor:
+        """log Σ_h exp(h·field + log_base_h(h)) of each row: (n,)."""
+        return self.hidden.cumulant(field)
 
     def hidden_free_energy(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         """−log Σ_v exp(−E(v, h)): the free energy of the other layer, (n,)."""
-        linear = (h * path(self.hidden_bias(), beta)).sum(-1)  # (n,)
+        linear = (h * path(self.coupling.hidden_bias(self.c), beta)).sum(-1)  # (n,)
         cumulant = self.visible.cumulant(self.visible_field(h, beta))  # (n,)
         return -(linear + self.hidden.log_base(h) + cumulant)
+
+    # Markov chains
 
     def sample_hidden(
         self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
@@ -243,137 +283,126 @@ class RBM(EnergyModel):
     def transition(
         self, v: Tensor, noise: Noise, beta: Beta = 1.0, out: Tensor | None = None
     ) -> Tensor:
+        """One step of a Markov chain that leaves the density at `beta` invariant."""
         return self.sample_visible(self.sample_hidden(v, noise, beta), noise, beta, out)
 
     def anneal_step(
         self, v: Tensor, noise: Noise, beta: float, target: float
     ) -> tuple[Tensor, Tensor]:
+        """From one level to another: F(v, beta) − F(v, target), and a transition at `target`."""
         field = self.hidden_field(v)  # (n, n_hidden), for both levels and the transition
         log_ratio = self.free_energy(v, beta, field) - self.free_energy(v, target, field)  # (n,)
         h = self.hidden.sample(path(field, target), noise)  # (n, n_hidden)
         return log_ratio, self.sample_visible(h, noise, target)
 
-    def set_grad(self, states: Joint) -> None:
+    def start(self, n: int, noise: Noise) -> Tensor:
+        """`n` exact draws from the reference model: (n, n_visible)."""
+        return self.visible.sample(self.b0.expand(n, -1), noise)
+
+    def log_partition_reference(self) -> Tensor:
+        """log Z of the reference model, exactly: ()."""
+        no_field = self.b0.new_zeros(self.n_hidden)
+        return self.visible.cumulant(self.b0) + self.hidden.cumulant(no_field)
+
+    # Training
+
+    def begin_update(self, data: Joint, noise: Noise) -> "RBM":
+        """The model of one update, for the rows `data.v`; it shares the parameters of this one.
+
+        Where labels are missing in `data.v`, they are drawn.
+        """
+        return self
+
+    def kept_shares(self) -> tuple[float, float]:
+        """The shares of the visible and of the hidden units that dropout keeps in training."""
+        return 1.0, 1.0
+
+    def figures(self) -> dict[str, Tensor]:
+        """Figures of an update, whose means over an epoch are told in the history."""
+        return {}
+
+    def set_grad(self, states: Joint, data: Joint | None = None) -> None:
+        """Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states.h` is overwritten.
+
+        `data` are the states of rows of data among them, which parameters that turn rows into
+        units are trained on: the gradient of log p(row), of which log Z is independent.
+        """
+        self._set_unit_grad(states, data)
         states.h.mul_(states.column)
         self.coupling.correlate_(grad(self.W), states)
-        torch.mv(states.v_t, states.weight, out=grad(self.b))
-        torch.mv(states.h_t, states.ones, out=grad(self.c))
+        self.coupling.sum_states_(grad(self.b), grad(self.c), states)
 
-    # The first visible units may have scales that are learned: v = x exp(−log_scale)
-
-    def unit_scales(self) -> Tensor:
-        """The log scale of each of the units that have one: (n_scaled,)."""
-        assert self.log_scale is not None
-        return self.log_scale
-
-    def share_scales(self, x: Tensor) -> Tensor:
-        """What belongs to these units, (n_scaled,), summed over those that share a scale."""
-        return x
-
-    def inward(self, x: Tensor) -> Tensor:
-        """The visible units of rows x: (n, n_visible)."""
-        return self._scaled(x, -1)
-
-    def outward(self, v: Tensor) -> Tensor:
-        """Rows, of visible units: (n, n_visible)."""
-        return self._scaled(v, 1)
-
-    def _scaled(self, x: Tensor, sign: int) -> Tensor:
-        if self.log_scale is None:
-            return x
-        scaled, scales = x.clone(), self.unit_scales()
-        scaled[..., : len(scales)] *= torch.exp(sign * scales)
-        return scaled
-
-    def set_scale_grad(self, data: Joint) -> None:
-        """∂ log p(x)/∂log_scale = Σ_i weight_i [v_i ∂F(v_i)/∂v − 1], exactly, without any chain.
-
-        log p(x) = −F(x exp(−log_scale)) − Σ log_scale − log Z, where Z knows of no scale.
-        """
-        if self.log_scale is None:
+    def _set_unit_grad(self, states: Joint, data: Joint | None) -> None:
+        owned = self.unit_parameters()
+        if not owned:
             return
-        scaled = slice(len(self.unit_scales()))
-        v = self.visible.plain(data.v)[:, scaled]  # (n, n_scaled)
-        slope = v / self.visible.growth() - self.visible_field(data.h)[:, scaled]  # ∂F/∂v
-        total = torch.mv((v * slope).sub_(1).T, data.weight)  # (n_scaled,)
-        grad(self.log_scale).copy_(self.share_scales(total))
+        for parameter in owned.values():
+            grad(parameter).zero_()
+        grads = []
+        for part in states.phases:
+            v, h, weight = part.v, part.h, part.weight
+            if part.at_mean == "hidden":
+                grads.append(self.visible.log_base_grad(v, weight))
+                if self.hidden.parameters():
+                    grads.append(self.hidden.cumulant_grad(self.hidden_field(v), weight))
+            else:
+                grads.append(self.hidden.log_base_grad(h, weight))
+                if self.visible.parameters():
+                    grads.append(self.visible.cumulant_grad(self.visible_field(h), weight))
+        if data is not None:
+            field = self.visible_field(data.h)  # (n_data, n_visible)
+            grads.append(self.visible.from_rows_grad(data.v, field, data.weight))
+        for gradients in grads:
+            for name, gradient in gradients.items():
+                grad(owned[name]).add_(gradient)
+
+    def missing_activity(self, data: Joint, target: float) -> Tensor:
+        """Σ_i weight_i (target − E[h | v_i]), for each hidden bias."""
+        return self.coupling.sum_hidden(torch.mv((target - data.h).T, data.weight))
+
+    def confine_(self) -> None:
+        """Bring parameters that have bounds back into them, after an update."""
+        self.visible.confine_()
+        self.hidden.confine_()
 
     def normalise_(self) -> None:
         """Keep weights between two layers of unbounded units below the norm where Z diverges.
 
         Where cumulants grow as s f²/2, exp(−E) falls in all directions if √(s_v s_h) ‖W‖₂ < 1.
         """
-        self.bound_norm_(self.W, self.coupling)
+        self._bound_norm(self.W, self.coupling)
 
-    def bound_norm_(self, W: Tensor, coupling: Coupling) -> None:
-        growth = self.visible.growth() * self.hidden.growth()
-        if growth:
-            norm = coupling.norm() * growth**0.5
+    def _bound_norm(self, W: Tensor, coupling: Coupling) -> None:
+        curvature = self.visible.cumulant_curvature() * self.hidden.cumulant_curvature()
+        if curvature:
+            norm = coupling.norm() * curvature**0.5
             W.mul_((LARGEST_NORM / norm).clamp(max=1))
 
-    def confine_(self) -> None:
-        if self.log_scale is not None:
-            self.log_scale.clamp_(*LOG_SCALES)
-
-    def at_test(self) -> "RBM":
-        """The model as it is used, where it is trained in another form."""
+    def without_dropout(self) -> "RBM":
+        """The model as it is used after training."""
         return self
 
-    def origin(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets of the centred gradient, a number for each bias, from means of the units."""
-        return v, h
+    # The pseudo-likelihood
 
-    def move_origin_(self, mu: Tensor, lam: Tensor, sign: int) -> None:
-        """Tell the biases from (mu, lam) where they were told from zero, or (−1) back.
-
-        v·b + h·c + h·W v = (v−mu)·(b + lam W) + (h−lam)·(c + W mu) + (h−lam)·W (v−mu) + constant
-        """
-        self.b.addmv_(self.W.T, lam, alpha=sign)
-        self.c.addmv_(self.W, mu, alpha=sign)
-
-    @contextmanager
-    def centered(self, mu: Tensor, lam: Tensor) -> Iterator[None]:
-        """Write the model in v − mu and h − lam: the same law, whose gradient is centred."""
-        plain = self.visible, self.hidden
-        self.visible, self.hidden = Shifted(self.visible, mu), Shifted(self.hidden, lam)
-        self.move_origin_(mu, lam, 1)
-        try:
-            yield
-        finally:
-            self.visible, self.hidden = plain
-            self.move_origin_(mu, lam, -1)
-
-    def missing_activity(self, data: Joint, target: float) -> Tensor:
-        """Σ_i weight_i (target − E[h | v_i]), for each hidden bias."""
-        return torch.mv((target - self.hidden.plain(data.h)).T, data.weight)  # (n_hidden,)
-
-    def start(self, n: int, noise: Noise) -> Tensor:
-        return self.visible.sample(self.b0.expand(n, -1), noise)  # (n, n_visible)
-
-    def log_partition_reference(self) -> Tensor:
-        no_field = self.b0.new_zeros(self.n_hidden)
-        return self.visible.cumulant(self.b0) + self.hidden.cumulant(no_field)
-
-    def flip_size(self, n_sites: int) -> int:
+    def change_size(self, n_sites: int) -> int:
         """Numbers for each row that the pseudo-log-likelihood of so many sites works on."""
-        return n_sites * self.n_hidden
+        return self.hidden.fields_per_unit * self.coupling.change_size(n_sites)
 
     def pseudo_log_likelihood(self, v: Tensor, sites: Tensor | None = None) -> Tensor:
         """Σ_i log p(v_i | the rest of v), over the sites of discrete visible units: (n,).
 
         With `sites` (n, k), the sum is estimated from these k of each row.
         """
-        moves, share = self.visible.moves(v), 1.0
+        changes, share = self.visible.site_changes(v), 1.0
         if sites is not None:
             n_sites = self.visible.n_sites(v.shape[1])
-            moves, share = moves.at(sites, n_sites), n_sites / sites.shape[1]
-        field = self.hidden_field(v)[:, None, None]  # (n, 1, 1, n_hidden)
-        gain = moves.change * self.b[moves.unit]  # (n, n_sites, n_moves)
-        moved = field + moves.change[..., None] * self.W.T[moves.unit]  # (…, n_hidden)
-        if moves.emptied is not None:
-            gain = gain - self.b[moves.emptied]
-            moved = moved - self.W.T[moves.emptied]
-        gain = gain + self.hidden.cumulant(moved) - self.hidden.cumulant(field)
-        if moves.allowed is not None:
-            gain = gain.masked_fill(~moves.allowed, -math.inf)
+            changes, share = changes.at(sites, n_sites), n_sites / sites.shape[1]
+        bias = self.coupling.visible_bias(self.b)  # (n_visible,)
+        gain = changes.change * bias[changes.unit]  # (n, n_sites, n_changes)
+        if changes.emptied is not None:
+            gain = gain - bias[changes.emptied]
+        after, before = self.coupling.hidden_gains(self.hidden, v, self.c, changes)
+        gain = gain + after - before
+        if changes.allowed is not None:
+            gain = gain.masked_fill(~changes.allowed, -math.inf)
         return -softplus(gain.logsumexp(-1)).sum(-1) * share

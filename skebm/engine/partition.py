@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from skebm.engine.models import RBM, EnergyModel
+from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.sampling import anneal, run
 from skebm.engine.units import Units
@@ -27,7 +27,7 @@ def smaller_layer(model: RBM) -> tuple[str, Units, int]:
     return min(layers, key=lambda layer: layer[1].n_states(layer[2]))
 
 
-def countable_layer(model: RBM, max_states: float) -> tuple[str, Units, int]:
+def countable_layer(model: RBM, max_states: float = 2.0**20) -> tuple[str, Units, int]:
     """The smaller layer, where its states can be enumerated."""
     name, units, n_units = smaller_layer(model)
     if units.n_states(n_units) <= max_states:
@@ -52,21 +52,19 @@ def log_partition_exact(model: RBM, max_states: float = 2.0**26) -> Tensor:
     return torch.logsumexp(torch.stack(parts), 0)
 
 
-def log_weights_up(
-    model: EnergyModel, noise: Noise, betas: Tensor, n_chains: int
-) -> tuple[Tensor, Tensor]:
+def log_weights_up(model: RBM, noise: Noise, betas: Tensor, n_chains: int) -> tuple[Tensor, Tensor]:
     """Logarithms of weights with mean Z, in double precision, (n_chains,); where chains end."""
     v, log_weights = anneal(model, model.start(n_chains, noise), noise, betas)
     return log_weights + model.log_partition_reference(), v
 
 
-def log_weights_down(model: EnergyModel, v: Tensor, noise: Noise, betas: Tensor) -> Tensor:
+def log_weights_down(model: RBM, v: Tensor, noise: Noise, betas: Tensor) -> Tensor:
     """Logarithms of weights with mean 1/Z, in double precision, from draws v of the model."""
     _, log_weights = anneal(model, v, noise, betas.flip(0))
     return log_weights - model.log_partition_reference()
 
 
-def spread_betas(model: EnergyModel, noise: Noise, n_betas: int | None, n_chains: int) -> Tensor:
+def spread_betas(model: RBM, noise: Noise, n_betas: int | None, n_chains: int) -> Tensor:
     """Levels between which the weights of chains vary equally: (n_betas,), from 0 to 1.
 
     A short run finds the standard deviation g(beta) of d log p̃/d beta; levels are at equal

@@ -22,8 +22,9 @@ LARGE = 2**16
 
 try:
     onednn = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None
+    onednn_has_bfloat16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 except AttributeError:  # a build of torch without oneDNN
-    onednn = None
+    onednn, onednn_has_bfloat16 = None, False
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -45,7 +46,8 @@ def product(
     if large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu):
         a, b = a.bfloat16(), b.bfloat16()
     rounded = a.dtype == torch.bfloat16
-    if onednn is not None and large and a.is_cpu and not (rounded and bias is None):
+    usable = onednn_has_bfloat16 and bias is not None if rounded else True
+    if onednn is not None and usable and large and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")
     elif rounded:  # takes a transposed factor as it is
         result = torch.mm(a, b)

@@ -8,12 +8,12 @@ import itertools
 import torch
 from torch import Tensor
 
-from skebm.engine.models import RBM, Beta, EnergyModel, path
+from skebm.engine.models import RBM, Beta, path
 from skebm.engine.noise import Noise
 
 
 def run(
-    model: EnergyModel,
+    model: RBM,
     v: Tensor,
     noise: Noise,
     *,
@@ -55,7 +55,7 @@ def mean_field(model: RBM, v: Tensor, *, n_steps: int, clamped: Tensor) -> Tenso
     return v
 
 
-def anneal(model: EnergyModel, v: Tensor, noise: Noise, betas: Tensor) -> tuple[Tensor, Tensor]:
+def anneal(model: RBM, v: Tensor, noise: Noise, betas: Tensor) -> tuple[Tensor, Tensor]:
     """Where chains from `v` end that pass all levels in turn, and the logarithms of their weights.
 
     v is drawn at betas[0]; the weights, exp(log_weights) in double precision, (n,), then have

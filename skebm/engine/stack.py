@@ -1,4 +1,4 @@
-"""A stack of models: each is given what is told of the hidden units of the one below.
+"""A stack of models: each layer is given the features of the layer below.
 
 x_k = features_k(c_k + W_k x_{k−1}),   or, with a residual path,
 
@@ -18,7 +18,7 @@ from skebm.engine.units import Units
 
 
 class Residual:
-    """A second path around the units of a layer, for what the first saturates on.
+    """A second path around the units of a layer, which does not saturate.
 
     M. Roder, L. A. Passos, L. C. F. Ribeiro, C. Pereira, J. P. Papa (2020). A layer-wise
     information reinforcement approach to improve learning in deep belief networks. ICAISC.
@@ -33,9 +33,9 @@ class Residual:
         return (of_units * field.sigmoid() + of_field / rectified * field.clamp(min=0)) / largest
 
     def fitted(self, field: Tensor, maxima: Sequence[float] = (0.0, 0.0)) -> "Residual":
-        """With the maxima over these rows, and those before: one where there is nothing to divide.
+        """The path with the maxima over these rows and earlier ones.
 
-        Features of no more than one stay as they are.
+        The maximum of the features is at least one: smaller features stay as they are.
         """
         rectified = max(field.max().item(), maxima[0]) or 1.0
         rectified = rectified if rectified > 0 else 1.0
@@ -43,7 +43,7 @@ class Residual:
         return Residual(self.shares, (rectified, max(1.0, largest, maxima[1])))
 
     def means(self, features: Tensor) -> Tensor:
-        """The units' means σ(a), of features: by bisection, since these rise with the field."""
+        """The units' means σ(a), given their features: by bisection, as both rise with a."""
         low, high = torch.full_like(features, -40.0), torch.full_like(features, 40.0)
         _, of_field = self.shares
         if of_field:  # no field is above that at which the second path alone gives the features
@@ -56,15 +56,15 @@ class Residual:
         return ((low + high) / 2).sigmoid()
 
 
-class Level:
+class Layer:
     """A model in a stack.
 
     Parameters
     ----------
     model : RBM
-        Whose hidden units are told of.
+        Its hidden units give the features.
     encode, decode : callable
-        What the visible units are made of by, of the features below, and the way back.
+        From the features of the layer below to rows of the model, and back.
     residual : Residual or None
     """
 
@@ -78,21 +78,21 @@ class Level:
         self.model, self.residual = model, residual
         self.encode, self.decode = encode, decode
 
-    def inward(self, rows: Tensor) -> Tensor:
-        """Visible units: (n, n_visible)."""
-        return self.model.inward(self.encode(rows))
+    def visible_units(self, rows: Tensor) -> Tensor:
+        """The visible units, given the features below: (n, n_visible)."""
+        return self.model.visible.from_rows(self.encode(rows))
 
-    def outward(self, v: Tensor) -> Tensor:
-        """The features below, of visible units."""
-        return self.decode(self.model.outward(v))
+    def rows(self, v: Tensor) -> Tensor:
+        """The inverse of `visible_units`."""
+        return self.decode(self.model.visible.to_rows(v))
 
     def features(self, rows: Tensor) -> Tensor:
-        """What the level above is given: (n, n_features)."""
-        return features(self.model, self.inward(rows), self.residual)
+        """The features for the layer above: (n, n_features)."""
+        return features(self.model, self.visible_units(rows), self.residual)
 
 
-def features(model: RBM, v: Tensor, residual: Residual | None) -> Tensor:
-    """What is told of the hidden units, given the visible ones: (n, n_features)."""
+def features(model: RBM, v: Tensor, residual: Residual | None = None) -> Tensor:
+    """Features of the hidden units, given the visible ones: (n, n_features)."""
     field = model.hidden_field(v)  # (n, n_hidden)
     return model.hidden.features(field) if residual is None else residual(field)
 
@@ -102,18 +102,18 @@ def log_density(units: Units, x: Tensor, field: Tensor) -> Tensor:
     return (x * field).sum(-1) + units.log_base(x) - units.cumulant(field)
 
 
-def bound(levels: Sequence[Level], down: Sequence[RBM], rows: Tensor, noise: Noise) -> Tensor:
-    """The variational bound, from one draw of q, less log Z of the top: (n,).
+def bound(layers: Sequence[Layer], down: Sequence[RBM], rows: Tensor, noise: Noise) -> Tensor:
+    """The variational bound, from one draw of q, without log Z of the top: (n,).
 
-    `down` are the models whose p(v | h) leads from level to level; q goes by those of `levels`.
+    `down` are the models whose p(v | h) leads from layer to layer; q is that of `layers`.
     """
     total = rows.new_zeros(len(rows))
-    for level, generative in zip(levels, down):
-        v, hidden = level.inward(rows), level.model.hidden.law()
-        field = level.model.hidden_field(v)  # (n, n_hidden)
+    for layer, generative in zip(layers, down):
+        v, hidden = layer.visible_units(rows), layer.model.hidden.exact()
+        field = layer.model.hidden_field(v)  # (n, n_hidden)
         h = hidden.sample(field, noise)  # (n, n_hidden)
-        total += log_density(generative.visible.law(), v, generative.visible_field(h))
+        total += log_density(generative.visible.exact(), v, generative.visible_field(h))
         total -= log_density(hidden, h, field)
         rows = h
-    top = levels[-1]
-    return total - top.model.free_energy(top.inward(rows))
+    top = layers[-1]
+    return total - top.model.free_energy(top.visible_units(rows))

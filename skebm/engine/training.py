@@ -1,41 +1,34 @@
-"""Training: the loop over batches, and the optimisers that it calls.
+"""Training: one update as a function of a batch, the loop over batches, and the optimisers.
 
 θ ← θ + rate · step(∂/∂θ of log-likelihood − ½ weight_decay ‖W‖² − l1 ‖W‖₁ − sparsity penalty)
+
+The centred gradient, in these coordinates, is a correction of the plain one by the offsets μ of the
+visible and λ of the hidden units:
+
+    gW −= gc μᵀ + λ gbᵀ,      gb −= gWᵀ λ,      gc −= gW μ
+
+It is the plain gradient of the same model written in v − μ and h − λ, whose biases are b + Wᵀ λ and
+c + W μ, and its step is the same one. The cap on the norm applies to the gradient in those
+coordinates, before the last two lines.
+
+J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines. JMLR 17.
+D. P. Kingma, J. Ba (2015). Adam: a method for stochastic optimization. ICLR.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skebm.engine.batches import CHUNK
+from skebm.engine.batches import CHUNK, Batches
 from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, grad
 from skebm.engine.noise import Noise
 
-#: How fast the offsets of centred units follow the data, an update.
+#: How fast the offsets of the centred gradient follow the data, for each update.
 OFFSET_RATE = 0.01
-
-
-class Epochs(Protocol):
-    """Where rows come from: a call gives one epoch of (rows, weight)."""
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean of the rows."""
-
-    @property
-    def probe(self) -> Tensor:
-        """Some rows."""
-
-    def __len__(self) -> int:
-        """Number of batches."""
-
-    def __call__(self, noise: Noise) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch."""
+OFFSETS = ("visible_offset", "hidden_offset")
 
 
 class SGD:
@@ -58,30 +51,31 @@ class SGD:
 
 
 class Adam:
-    """torch.optim.Adam, ascending."""
+    """θ ← θ + rate · m / (√v + ε), where m and v are the moments without their bias."""
+
+    decay = (0.9, 0.999)
+    epsilon = 1e-8
 
     def __init__(self, theta: Tensor):
-        capturable = theta.device.type == "cuda"
-        self.rate = theta.new_zeros(()) if capturable else 0.0
-        self.optimizer = torch.optim.Adam(
-            [theta], lr=self.rate, maximize=True, capturable=capturable, foreach=False
-        )
-        step = torch.zeros((), device=theta.device if capturable else "cpu")
+        self.theta, self.grad = theta, grad(theta)
+        self.rate = theta.new_zeros(())
         self.state = {
-            "step": step,
+            "step": theta.new_zeros(()),
             "exp_avg": torch.zeros_like(theta),
             "exp_avg_sq": torch.zeros_like(theta),
         }
-        self.optimizer.state[theta] = self.state
 
     def set_rate(self, learning_rate: float, momentum: float) -> None:
-        if isinstance(self.rate, Tensor):
-            self.rate.fill_(learning_rate)
-        else:
-            self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.rate.fill_(learning_rate)
 
     def step(self) -> None:
-        self.optimizer.step()
+        step, mean, square = self.state.values()
+        step.add_(1)
+        mean.lerp_(self.grad, 1 - self.decay[0])
+        square.mul_(self.decay[1]).addcmul_(self.grad, self.grad, value=1 - self.decay[1])
+        of_mean, of_square = (-torch.expm1(step * math.log(decay)) for decay in self.decay)
+        spread = square.div(of_square).sqrt_().add_(self.epsilon)
+        self.theta.addcmul_(mean / spread, self.rate / of_mean)
 
 
 class Trainer:
@@ -112,109 +106,146 @@ class Trainer:
         )
         self.phases = Phases(model, batch_size, gradient.n_model(model, batch_size))
         self.gradient_state: State | None = None
-        self.averages: State = {}
+        #: The offsets μ and λ of the centred gradient, constant during an epoch, and the running
+        #: means of the units that they are rounded from.
         self.offsets: State = {}
+        self.averages: State = {}
+        #: Sums of the figures of the updates of this epoch.
+        self.figures: State = {}
+        self.n_updates = 0
+        self._weight: Tensor | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._eager = model.theta.device.type != "cuda"
 
-    @torch.inference_mode()
     def epoch(
-        self, batches: Epochs, noise: Noise, learning_rate: float, momentum: float = 0.0
+        self, batches: Batches, noise: Noise, learning_rate: float, momentum: float = 0.0
     ) -> None:
         """Visit every row once."""
+        with torch.inference_mode():
+            self.begin_epoch(
+                batches.mean, batches.probe, len(batches), noise, learning_rate, momentum
+            )
+            # An overflow shows in the parameters at the end of the epoch.
+            with np.errstate(over="ignore", invalid="ignore"):
+                for rows, weight in batches(noise):
+                    self.step(rows, weight, noise)
+            self.end_epoch()
+
+    def begin_epoch(
+        self,
+        mean: Tensor,
+        probe: Tensor,
+        n_updates: int,
+        noise: Noise,
+        learning_rate: float,
+        momentum: float,
+    ) -> None:
+        """Set the rates, move the offsets, and before the first epoch start the chains.
+
+        `mean` is the mean of all rows, `probe` are some of them.
+        """
         self.optimizer.set_rate(learning_rate, momentum)
         self.model.normalise_()
-        n_data = len(self.phases.data.v)
-        # An overflow shows in the parameters at the end of the epoch.
-        with self._coordinates(batches), np.errstate(over="ignore", invalid="ignore"):
-            if self.gradient_state is None:
-                self.gradient_state = self.gradient.start(self.model, n_data, noise)
-            known = None
-            for rows, weight in batches(noise):
-                self.model.visible.told(self.model.inward(rows), self.phases.data.v)
-                if weight is not known:
-                    self.phases.set_weight(weight / self.model.n_places)
-                    known = weight
-                self._update(noise)
+        for total in self.figures.values():
+            total.zero_()
+        self.n_updates = 0
+        if self.centered:
+            self._follow_means(mean, probe, n_updates)
+        if self.gradient_state is None:
+            self.gradient_state = self.gradient.start(self.model, len(self.phases.data.v), noise)
+
+    def end_epoch(self) -> None:
+        """Make sure that the model has a partition function."""
         self.model.normalise_()
 
-    def update(self, noise: Noise) -> None:
-        """One step along the gradient at the batch that `phases` hold."""
-        model, phases = self.model, self.phases
+    def step(self, rows: Tensor, weight: Tensor, noise: Noise) -> None:
+        """One step along the gradient of Σ_i weight_i log p(row_i)."""
+        self.phases.data.v.copy_(self.model.visible.from_rows(rows))
+        if weight is not self._weight:  # full batches share one tensor
+            self.phases.set_weight(weight / self.model.coupling.n_places)
+            self._weight = weight
+        self.n_updates += 1
+        if self._graph is not None:
+            self._graph.replay()
+            return
+        self._update(noise)
+        if not self._eager:
+            self._capture(noise)
+
+    def _update(self, noise: Noise) -> None:
+        """The step for the rows and weights that `phases` hold."""
+        model, phases = self.model.begin_update(self.phases.data, noise), self.phases
         assert self.gradient_state is not None
-        model.begin_update(phases.data, noise)
         self.gradient(model, phases, self.gradient_state, noise)
-        model.set_scale_grad(phases.data)
         missing = None
         if self.sparsity_target is not None:
+            # The penalty is the cross-entropy between mean activity and target.
             missing = model.missing_activity(phases.data, self.sparsity_target)
-        model.set_grad(phases)
-        for W in model.weights():
-            if self.weight_decay:
-                grad(W).add_(W, alpha=-self.weight_decay)
-            if self.l1:
-                grad(W).add_(W.sign(), alpha=-self.l1)
+        model.set_grad(phases, phases.data)
+        gW, gb, gc = grad(model.W), grad(model.b), grad(model.c)
+        if self.centered:
+            mu, lam = self.offsets.values()
+            model.coupling.center_(gW, gb, gc, mu, lam)
+        if self.weight_decay:
+            gW.add_(model.W, alpha=-self.weight_decay)
+        if self.l1:
+            gW.add_(model.W.sign(), alpha=-self.l1)
         if missing is not None:
-            # The penalty is the cross-entropy between mean activity and target. In centred
-            # coordinates it acts on biases alone.
-            grad(model.c).add_(missing, alpha=self.sparsity_cost)
+            gc.add_(missing, alpha=self.sparsity_cost)
         if self.max_grad_norm is not None:
             gradient = grad(model.theta)
             gradient.mul_((self.max_grad_norm / gradient.norm()).clamp(max=1))
+        if self.centered:
+            model.coupling.compensate_(gb, gc, gW, mu, lam)
         self.optimizer.step()
         if self.max_norm is not None:
-            for W in model.weights():
-                W.renorm_(2, 0, self.max_norm)
+            self._cap_norms(self.max_norm)
         model.confine_()
+        for name, figure in model.figures().items():
+            self.figures.setdefault(name, torch.zeros_like(figure)).add_(figure)
 
-    @contextmanager
-    def _coordinates(self, batches: Epochs) -> Iterator[None]:
-        """Centred coordinates, where they are wanted, for model, offsets and chains."""
-        if not self.centered:
-            yield
-            return
+    def _cap_norms(self, max_norm: float) -> None:
+        """Shorten the weights of hidden units that are too long."""
         model = self.model
-        probe, mean = model.inward(batches.probe), model.inward(batches.mean)
-        pieces = probe.split(max(1, CHUNK // model.row_size))
-        sums = [model.hidden.mean(model.hidden_field(v)).sum(0) for v in pieces]
-        activation = torch.stack(sums).sum(0) / len(probe)  # (n_hidden,)
-        rate = 1 - (1 - OFFSET_RATE) ** len(batches) if self.averages else 1.0
-        names = ("visible_offset", "hidden_offset")
-        for name, value in zip(names, model.origin(mean, activation)):
+        before = model.W.clone()
+        model.W.renorm_(2, 0, max_norm)
+        if self.centered:
+            mu, lam = self.offsets.values()
+            model.coupling.compensate_(model.b, model.c, model.W - before, mu, lam)
+
+    def _follow_means(self, mean: Tensor, probe: Tensor, n_updates: int) -> None:
+        """Move the offsets towards the means of visible and hidden units over rows of data."""
+        model, coupling = self.model, self.model.coupling
+        v = model.visible.from_rows(probe)
+        pieces = v.split(max(1, CHUNK // model.row_size))
+        sums = [model.hidden.mean(model.hidden_field(piece)).sum(0) for piece in pieces]
+        of_visible, of_hidden = model.kept_shares()
+        means = (
+            coupling.mean_visible(model.visible.from_rows(mean)) * of_visible,
+            coupling.mean_hidden(torch.stack(sums).sum(0) / len(probe)) * of_hidden,
+        )
+        rate = 1 - (1 - OFFSET_RATE) ** n_updates if self.averages else 1.0
+        for name, value in zip(OFFSETS, means):
             average = self.averages.setdefault(name, torch.zeros_like(value)).lerp_(value, rate)
-            # Multiples of 1/256: binary states minus these are exact in every precision.
+            # Multiples of 1/256 are the same numbers in single and in double precision.
             offset = self.offsets.setdefault(name, torch.empty_like(value))
             torch.mul(average, 256, out=offset).round_().div_(256)
-        mu, lam = self.offsets["visible_offset"], self.offsets["hidden_offset"]
-        chains = (self.gradient_state or {}).get("chains")
-        with model.centered(mu, lam):
-            if chains is not None:
-                model.hidden.told(chains, chains)
-            yield
-            assert self.gradient_state is not None
-            if "chains" in self.gradient_state:
-                chains = self.gradient_state["chains"]
-                chains.copy_(model.hidden.plain(chains))
 
-    def _update(self, noise: Noise) -> None:
-        """The update; on CUDA as one graph from the second on."""
-        if self._graph is not None:
-            return self._graph.replay()
-        self.update(noise)
-        if self._eager:
-            return None
+    def _capture(self, noise: Noise) -> None:
+        """Record the update as one CUDA graph, where the gradient allows it."""
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(noise.generator)
         try:
             with torch.cuda.graph(graph):
-                self.update(noise)
+                self._update(noise)
             self._graph = graph
         except RuntimeError:  # the gradient does something that a graph cannot hold
             self._eager = True
 
     def report(self) -> State:
-        """Figures of the gradient's and the model's own, for the history."""
-        return self.gradient.report(self.gradient_state or {}) | self.model.report()
+        """Figures of the gradient and of the model over the last epoch, for the history."""
+        means = {name: total / self.n_updates for name, total in self.figures.items()}
+        return self.gradient.report(self.gradient_state or {}) | means
 
     def state(self) -> State:
         """Everything that the next epoch depends on besides parameters and noise, by name."""
@@ -226,6 +257,5 @@ class Trainer:
         for name, value in self.optimizer.state.items():
             value.copy_(state.pop(name))
         if self.centered:
-            names = ("visible_offset", "hidden_offset")
-            self.averages = {name: state.pop(name) for name in names}
+            self.averages = {name: state.pop(name) for name in OFFSETS}
         self.gradient_state = state

@@ -3,19 +3,20 @@
     p(x | field) = exp(x·field + log_base(x) − cumulant(field))
     cumulant(f)  = log Σ_x exp(x·f + log_base(x)),        mean(f) = cumulant′(f)
 
-A kind of units is these functions and nothing else: free energies, conditionals, gradients
-and partition functions follow from them (`skebm.engine.models`). Where `out` is given, the
-result is written there; it may be `field` itself.
+A kind of units is these functions: free energies, conditionals, gradients and partition functions
+follow from them (`skebm.engine.models`). Where `out` is given, the result is written there; it may
+be `field` itself. Units may own parameters, such as a scale, with gradients in closed form.
 
-At temperature T the law is exp(−E/T). Fields are divided by T already; units whose base measure
-has an energy of its own take T as `temperature`.
+At temperature T the law is exp(−E/T). The model divides fields by T; units whose base measure has
+an energy of its own take T as `temperature`.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,27 +31,27 @@ def softplus(x: Tensor) -> Tensor:
     return functional.softplus(x, threshold=40.0)
 
 
-class Moves(NamedTuple):
-    """The states that each site of a row can go to, while all others stay as they are.
+class SiteChanges(NamedTuple):
+    """The other states of each site of a row, while all other sites keep theirs.
 
-    A site is what has a state of its own: a binary unit, or the units of a category. There
-    are up to n_moves other states of a site.
+    A site is a binary unit, or the group of units of one category. Up to n_changes other states
+    belong to a site.
     """
 
-    unit: Tensor  # (n or 1, n_sites, n_moves): the unit that changes,
-    change: Tensor  # (n or 1, n_sites or 1, n_moves or 1): by how much
+    unit: Tensor  # (n or 1, n_sites, n_changes): the unit that changes
+    change: Tensor  # (n or 1, n_sites or 1, n_changes or 1): by how much it changes
     emptied: Tensor | None = None  # (n, n_sites, 1): a unit that goes from one to zero with it
-    allowed: Tensor | None = None  # (n, n_sites, n_moves): False where a site has fewer moves
+    allowed: Tensor | None = None  # (n, n_sites, n_changes): False where a site has fewer states
 
-    def at(self, sites: Tensor, n_sites: int) -> Moves:
-        """The moves of some sites of each row alone, (n, k)."""
+    def at(self, sites: Tensor, n_sites: int) -> SiteChanges:
+        """The changes of some sites of each row alone, (n, k)."""
 
         def chosen(t: Tensor) -> Tensor:
             t = t.expand(len(sites), n_sites, -1)
             return t.gather(1, sites[..., None].expand(-1, -1, t.shape[2]))
 
         rest = (None if t is None else chosen(t) for t in (self.emptied, self.allowed))
-        return Moves(chosen(self.unit), chosen(self.change), *rest)
+        return SiteChanges(chosen(self.unit), chosen(self.change), *rest)
 
 
 class Units(ABC):
@@ -58,10 +59,14 @@ class Units(ABC):
 
     #: The interval that values of a unit lie in.
     support: tuple[float, float] = (-math.inf, math.inf)
-    #: Whether `moves` enumerates the states of a site.
+    #: Whether `site_changes` enumerates the states of a site.
     is_discrete: bool = False
+    #: How many fields a unit's functions work on for each field that they are given.
+    fields_per_unit: int = 1
+    #: The parameters that are terms of the energy: exp(−E/T) divides them by T.
+    energy_parameters: tuple[str, ...] = ()
     #: How many units, down and across, of a map share a term of the cumulant.
-    block: int = 1
+    block_size: int = 1
 
     @abstractmethod
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
@@ -84,7 +89,7 @@ class Units(ABC):
         """Logarithm of the base measure, summed over the last axis."""
         return x.new_zeros(x.shape[:-1])
 
-    def natural(self, mean: Tensor) -> Tensor:
+    def field_of_mean(self, mean: Tensor) -> Tensor:
         """The field at which units have this mean, kept within ±74: the inverse of `mean`."""
         low, high = torch.full_like(mean, -5.0), torch.full_like(mean, 5.0)
         for _ in range(60):
@@ -93,35 +98,74 @@ class Units(ABC):
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
         return ((low + high) / 2).sinh()
 
-    def law(self) -> Units:
-        """Units of this law, whose samples are draws from it."""
+    def exact(self) -> Units:
+        """Units of the same law whose `sample` draws from it exactly."""
         return self
 
-    def plain(self, x: Tensor) -> Tensor:
-        """x in the coordinates in which these units were defined."""
-        return x
-
-    def told(self, x: Tensor, out: Tensor) -> Tensor:
-        """The inverse of `plain`."""
-        return out.copy_(x)
-
-    def cumulants(self, field: Tensor) -> Tensor:
+    def cumulant_terms(self, field: Tensor) -> Tensor:
         """The terms that `cumulant` is the sum of: (…, n_terms)."""
         return self.cumulant(field[..., None])
 
-    # What the next step of a pipeline is given
+    def cumulant_curvature(self) -> float:
+        """The s for which the cumulant grows as s field²/2; 0 if it grows more slowly."""
+        return 0.0
+
+    # Features: what `transform` gives, and what the next layer of a stack is given
 
     def features(self, field: Tensor) -> Tensor:
-        """What is told of the units given their field."""
+        """Features of the units, given their field."""
         return self.mean(field)
 
-    def of_features(self, features: Tensor) -> Tensor:
-        """The units' means, of features."""
+    def mean_of_features(self, features: Tensor) -> Tensor:
+        """The means of the units, given their features."""
         return features
 
-    def growth(self) -> float:
-        """The s for which the cumulant grows as s field²/2, as far as units reach."""
+    # Parameters that the units own, besides the fields that a model gives them
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The units' own parameters, each by the name of its fitted attribute, without the "_"."""
+        return {}
+
+    def bound(self, parameters: dict[str, Tensor]) -> Units:
+        """The same units with these tensors in the place of `parameters()`."""
+        if not parameters:
+            return self
+        units = copy.copy(self)
+        vars(units).update(parameters)
+        return units
+
+    def confine_(self) -> None:  # noqa: B027
+        """Bring parameters that have bounds back into them, after an update."""
+
+    def log_base_grad(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Σ_i weight_i ∂log_base(x_i)/∂φ of each parameter φ of the law."""
+        return {}
+
+    def cumulant_grad(self, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Σ_i weight_i ∂cumulant(field_i)/∂φ: the mean of `log_base_grad` given the fields."""
+        return {}
+
+    # Rows of data, where visible units are a function of them
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        """The visible units of rows: (n, n_units)."""
+        return rows
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """The inverse of `from_rows`."""
+        return x
+
+    def log_volume(self) -> float:
+        """log |∂rows/∂units|, summed over the units: log p(row) = log p(units) − log_volume."""
         return 0.0
+
+    def from_rows_grad(self, x: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Σ_i weight_i ∂ log p(row_i)/∂φ of each parameter φ of `from_rows`.
+
+        log Z does not depend on these, so that rows of data are enough. `field` is the mean field
+        of the units x given the hidden units.
+        """
+        return {}
 
     # Units of finitely many states
 
@@ -131,15 +175,15 @@ class Units(ABC):
 
     def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
         """States of `n_units` units by their number, in the type of `like`: (n, n_units)."""
-        raise NotImplementedError(f"{type(self).__name__} units have no end of states.")
+        raise NotImplementedError(f"{type(self).__name__} units have infinitely many states.")
 
     def n_sites(self, n_units: int) -> int:
         """How many sites `n_units` units make up."""
         return n_units
 
-    def moves(self, x: Tensor) -> Moves:
+    def site_changes(self, x: Tensor) -> SiteChanges:
         """The other states of every site of the rows x (n, n_units)."""
-        raise NotImplementedError(f"{type(self).__name__} units have no end of states.")
+        raise NotImplementedError(f"{type(self).__name__} units have infinitely many states.")
 
 
 class Binary(Units):
@@ -155,9 +199,9 @@ class Binary(Units):
         low, high = self.support
         return (index[:, None] >> bits & 1).to(like).mul_(high - low).add_(low)  # (n, n_units)
 
-    def moves(self, x: Tensor) -> Moves:
+    def site_changes(self, x: Tensor) -> SiteChanges:
         unit = torch.arange(x.shape[1], device=x.device)[None, :, None]
-        return Moves(unit, (sum(self.support) - 2 * x)[:, :, None])
+        return SiteChanges(unit, (sum(self.support) - 2 * x)[:, :, None])
 
 
 class Bernoulli(Binary):
@@ -186,7 +230,7 @@ class Bernoulli(Binary):
         logs = (first * second).mul_(third).mul_(fourth).log_().sum(-1) + rest.log().sum(-1)
         return t.reciprocal_(), logs.sub_(linear)
 
-    def natural(self, mean: Tensor) -> Tensor:
+    def field_of_mean(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
 
 
@@ -200,7 +244,7 @@ class MeanBernoulli(Bernoulli):
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
         return self.mean(field, out)
 
-    def law(self) -> Units:
+    def exact(self) -> Units:
         return Bernoulli()
 
 
@@ -219,7 +263,7 @@ class Spin(Binary):
     def cumulant(self, field: Tensor) -> Tensor:
         return (softplus(2 * field) - field).sum(-1)
 
-    def natural(self, mean: Tensor) -> Tensor:
+    def field_of_mean(self, mean: Tensor) -> Tensor:
         return torch.logit((1 + mean) / 2, eps=1e-3) / 2
 
 
@@ -253,7 +297,7 @@ class Categorical(Units):
     def cumulant(self, field: Tensor) -> Tensor:
         return self._table(field).logsumexp(-1).sum(-1)
 
-    def natural(self, mean: Tensor) -> Tensor:
+    def field_of_mean(self, mean: Tensor) -> Tensor:
         return mean.clamp(min=1e-3).log()
 
     def n_states(self, n_units: int) -> float:
@@ -269,11 +313,11 @@ class Categorical(Units):
     def n_sites(self, n_units: int) -> int:
         return len(self.sizes)
 
-    def moves(self, x: Tensor) -> Moves:
+    def site_changes(self, x: Tensor) -> SiteChanges:
         emptied = self._table(x).argmax(-1, keepdim=True) + self.first[:, None]  # (n, n_sites, 1)
         place = torch.arange(self.is_there.shape[1], device=x.device)
         unit = (self.first[:, None] + place).clamp(max=x.shape[1] - 1)[None]  # (1, n_sites, widest)
-        return Moves(unit, x.new_ones(1, 1, 1), emptied, self.is_there & (unit != emptied))
+        return SiteChanges(unit, x.new_ones(1, 1, 1), emptied, self.is_there & (unit != emptied))
 
     def _table(self, x: Tensor) -> Tensor:
         """The units by groups, with −∞ where a group has fewer: (…, n_groups, widest)."""
@@ -309,7 +353,7 @@ class Pooled(Units):
     support = (0.0, 1.0)
 
     def __init__(self, maps: Sequence[int], size: int):
-        self.maps, self.block = tuple(maps), size
+        self.maps, self.block_size = tuple(maps), size
         n_maps, *sides = self.maps
         n_blocks = [-(-side // size) for side in sides]
         self.pooled = (n_maps, *n_blocks)
@@ -326,13 +370,13 @@ class Pooled(Units):
         below[1:] ^= below[:-1].clone()
         return self._units(below.to(field.dtype), out)
 
-    def cumulants(self, field: Tensor) -> Tensor:
+    def cumulant_terms(self, field: Tensor) -> Tensor:
         return softplus(self._blocks(field).logsumexp(0)).flatten(-3)  # (…, n_blocks)
 
     def cumulant(self, field: Tensor) -> Tensor:
-        return self.cumulants(field).sum(-1)
+        return self.cumulant_terms(field).sum(-1)
 
-    def natural(self, mean: Tensor) -> Tensor:
+    def field_of_mean(self, mean: Tensor) -> Tensor:
         share = self._blocks(mean, 0.0)
         rest = (1 - share.sum(0)).clamp(min=1e-3)  # of none
         return self._units((share.clamp(min=1e-3) / rest).log(), None)
@@ -340,7 +384,7 @@ class Pooled(Units):
     def features(self, field: Tensor) -> Tensor:
         return self._blocks(field).logsumexp(0).sigmoid().flatten(-3)  # (…, n_blocks)
 
-    def of_features(self, features: Tensor) -> Tensor:
+    def mean_of_features(self, features: Tensor) -> Tensor:
         # Whichever unit of a block it is that is 1, they are alike.
         of_blocks = features.unflatten(-1, self.pooled)
         ones = features.new_ones(*features.shape[:-1], math.prod(self.maps))
@@ -369,7 +413,7 @@ class Pooled(Units):
 
     def _blocks(self, x: Tensor, fill: float = -math.inf) -> Tensor:
         """The units by their place in a block: (size², …, n_maps, blocks down, blocks across)."""
-        n, (n_maps, down, across), size = x.shape[:-1], self.pooled, self.block
+        n, (n_maps, down, across), size = x.shape[:-1], self.pooled, self.block_size
         maps = x.reshape(-1, *self.maps)
         if any(self.edge):
             maps = functional.pad(maps, (0, self.edge[1], 0, self.edge[0]), value=fill)
@@ -378,7 +422,7 @@ class Pooled(Units):
 
     def _units(self, blocks: Tensor, out: Tensor | None) -> Tensor:
         """The inverse of `_blocks`."""
-        n, (n_maps, down, across), size = blocks.shape[1:-3], self.pooled, self.block
+        n, (n_maps, down, across), size = blocks.shape[1:-3], self.pooled, self.block_size
         tiles = blocks.view(size, size, -1, n_maps, down, across).permute(2, 3, 4, 0, 5, 1)
         maps = tiles.reshape(-1, n_maps, down * size, across * size)
         maps = maps[..., : self.maps[1], : self.maps[2]]
@@ -446,11 +490,70 @@ class Gaussian(Units):
     def log_base(self, x: Tensor) -> Tensor:
         return -x.square().sum(-1) / (2 * self.temperature)
 
-    def natural(self, mean: Tensor) -> Tensor:
+    def field_of_mean(self, mean: Tensor) -> Tensor:
         return mean / self.temperature
 
-    def growth(self) -> float:
+    def cumulant_curvature(self) -> float:
         return self.temperature
+
+
+class ScaledGaussian(Gaussian):
+    """Gaussian units x = row exp(−log_scales), whose scales are learned.
+
+    ∂ log p(row)/∂log_scale = x ∂F(x)/∂x − 1 = x (x/T − field) − 1, exactly and without any chain:
+    in x the model has a fixed variance, so log Z does not depend on the scales.
+
+    Parameters
+    ----------
+    log_scales : Tensor of shape (n_scales,)
+    temperature : float
+    shape : sequence of int or None
+        The axes of the layer; None is one axis, (n_units,).
+    axis : int
+        The axis along which units have scales of their own; others share one.
+    """
+
+    #: Bounds of a log scale, of standardised features.
+    bounds = (math.log(0.1), math.log(2) / 2)
+
+    def __init__(
+        self,
+        log_scales: Tensor,
+        temperature: float = 1.0,
+        shape: Sequence[int] | None = None,
+        axis: int = 0,
+    ):
+        super().__init__(temperature)
+        self.log_scales = log_scales
+        self.shape = tuple(log_scales.shape if shape is None else shape)
+        self.sides = [-1 if k == axis else 1 for k in range(len(self.shape))]
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {"log_scales": self.log_scales}
+
+    def confine_(self) -> None:
+        self.log_scales.clamp_(*self.bounds)
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        return self._scaled(rows, -1)
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        return self._scaled(x, 1)
+
+    def _scaled(self, x: Tensor, sign: int) -> Tensor:
+        factor = torch.exp(sign * self.log_scales).view(self.sides)
+        return (x.unflatten(-1, self.shape) * factor).flatten(-len(self.shape))
+
+    def log_volume(self) -> float:
+        n_sharing = math.prod(self.shape) // len(self.log_scales)
+        return n_sharing * self.log_scales.double().sum().item()
+
+    def from_rows_grad(self, x: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        slope = x / self.temperature - field  # ∂F/∂x, (n, n_units)
+        total = torch.mv((x * slope).sub_(1).T, weight)  # (n_units,)
+        others = [k for k, side in enumerate(self.sides) if side == 1]
+        total = total.view(self.shape)
+        return {"log_scales": total.sum(others) if others else total}
 
 
 class Rectified(Units):
@@ -496,7 +599,7 @@ class Rectified(Units):
     def log_base(self, x: Tensor) -> Tensor:
         return -x.square().sum(-1) / (2 * self.temperature)
 
-    def growth(self) -> float:
+    def cumulant_curvature(self) -> float:
         return self.temperature
 
 
@@ -534,7 +637,7 @@ class SteppedSigmoid(Units):
         choices = table[x.round().long().clamp(0, self.n_copies)]
         return (choices - x.square() / (2 * self.temperature)).sum(-1)
 
-    def growth(self) -> float:
+    def cumulant_curvature(self) -> float:
         return self.temperature
 
 
@@ -549,7 +652,7 @@ class NoisyRelu(SteppedSigmoid):
         x = self.temperature * field + spread.mul_(noise.normal(field))
         return _into(out, x.clamp_(0, self.n_copies))
 
-    def law(self) -> Units:
+    def exact(self) -> Units:
         return SteppedSigmoid(self.temperature)
 
 
@@ -559,6 +662,7 @@ class Mixed(Units):
     def __init__(self, parts: Sequence[tuple[Units, int]]):
         self.kinds = [units for units, _ in parts]
         self.sizes = [size for _, size in parts]
+        self.energy_parameters = tuple(n for units in self.kinds for n in units.energy_parameters)
 
     def _each(self, *tensors: Tensor | None):
         """The kinds, each with its share of the tensors."""
@@ -585,14 +689,46 @@ class Mixed(Units):
     def log_base(self, x: Tensor) -> Tensor:
         return torch.stack([units.log_base(part) for units, part in self._each(x)]).sum(0)
 
-    def natural(self, mean: Tensor) -> Tensor:
-        return torch.cat([units.natural(part) for units, part in self._each(mean)], -1)
+    def field_of_mean(self, mean: Tensor) -> Tensor:
+        return torch.cat([units.field_of_mean(part) for units, part in self._each(mean)], -1)
 
-    def law(self) -> Units:
-        return Mixed([(units.law(), size) for units, size in zip(self.kinds, self.sizes)])
+    def exact(self) -> Units:
+        return Mixed([(units.exact(), size) for units, size in zip(self.kinds, self.sizes)])
 
-    def growth(self) -> float:
-        return max(units.growth() for units in self.kinds)
+    def parameters(self) -> dict[str, Tensor]:
+        return _merged(units.parameters() for units in self.kinds)
+
+    def bound(self, parameters: dict[str, Tensor]) -> Units:
+        kinds = []
+        for units in self.kinds:
+            kinds.append(units.bound({name: parameters[name] for name in units.parameters()}))
+        return Mixed(list(zip(kinds, self.sizes)))
+
+    def confine_(self) -> None:
+        for units in self.kinds:
+            units.confine_()
+
+    def log_base_grad(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        return _merged(units.log_base_grad(part, weight) for units, part in self._each(x))
+
+    def cumulant_grad(self, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        return _merged(units.cumulant_grad(f, weight) for units, f in self._each(field))
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        return _joined(rows, [(part, units.from_rows(part)) for units, part in self._each(rows)])
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        return _joined(x, [(part, units.to_rows(part)) for units, part in self._each(x)])
+
+    def log_volume(self) -> float:
+        return sum(units.log_volume() for units in self.kinds)
+
+    def from_rows_grad(self, x: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        parts = self._each(x, field)
+        return _merged(units.from_rows_grad(part, f, weight) for units, part, f in parts)
+
+    def cumulant_curvature(self) -> float:
+        return max(units.cumulant_curvature() for units in self.kinds)
 
     def n_states(self, n_units: int) -> float:
         return math.prod(units.n_states(size) for units, size in zip(self.kinds, self.sizes))
@@ -606,53 +742,17 @@ class Mixed(Units):
         return torch.cat(parts, -1)
 
 
-class Shifted(Units):
-    """x − offset, where x are other units: the same law, told from another origin.
+def _joined(x: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The mapped parts of x side by side; x itself where no part was changed."""
+    unchanged = all(mapped is part for part, mapped in pairs)
+    return x if unchanged else torch.cat([mapped for _, mapped in pairs], -1)
 
-    With offsets near the means, the gradient of a model of shifted units is the *centred*
-    gradient of the model that it stands for.
-    """
 
-    def __init__(self, units: Units, offset: Tensor):
-        self.units, self.offset = units, offset
-
-    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.units.mean(field, out).sub_(self.offset)
-
-    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
-        return self.units.sample(field, noise, out).sub_(self.offset)
-
-    def cumulant(self, field: Tensor) -> Tensor:
-        return self.units.cumulant(field) - (field * self.offset).sum(-1)
-
-    def mean_and_cumulant(self, field: Tensor) -> tuple[Tensor, Tensor]:
-        shift = field @ self.offset.expand(field.shape[-1])
-        mean, cumulant = self.units.mean_and_cumulant(field)
-        return mean.sub_(self.offset), cumulant.sub_(shift)
-
-    def log_base(self, x: Tensor) -> Tensor:
-        return self.units.log_base(x + self.offset)
-
-    def natural(self, mean: Tensor) -> Tensor:
-        return self.units.natural(mean + self.offset)
-
-    def plain(self, x: Tensor) -> Tensor:
-        return x + self.offset
-
-    def told(self, x: Tensor, out: Tensor) -> Tensor:
-        return torch.sub(x, self.offset, out=out)
-
-    def growth(self) -> float:
-        return self.units.growth()
-
-    def n_states(self, n_units: int) -> float:
-        return self.units.n_states(n_units)
-
-    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
-        return self.units.states(index, n_units, like) - self.offset
-
-    def n_sites(self, n_units: int) -> int:
-        return self.units.n_sites(n_units)
-
-    def moves(self, x: Tensor) -> Moves:
-        return self.units.moves(x + self.offset)
+def _merged(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The parameters of several kinds as one dict; no two may have one of the same name."""
+    merged: dict[str, Tensor] = {}
+    for part in parts:
+        if not merged.keys().isdisjoint(part):
+            raise ValueError(f"Two kinds of units have parameters of the names {list(part)}.")
+        merged |= part
+    return merged

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,15 +12,32 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from skebm.engine.batches import Batches
-from skebm.engine.convolution import Convolution, ConvolutionalRBM
+from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.partition import log_weights_up
 from skebm.engine.sampling import run
 from skebm.engine.training import Trainer
-from skebm.engine.units import Bernoulli, ContinuousBernoulli, Gaussian, Pooled, Spin
-from tests.conftest import all_states, flat_grad, log_z, mean_states, some_rows, update
+from skebm.engine.units import (
+    Bernoulli,
+    ContinuousBernoulli,
+    Gaussian,
+    Pooled,
+    ScaledGaussian,
+    Spin,
+)
+from tests.conftest import (
+    all_states,
+    center,
+    centred_step,
+    flat_grad,
+    log_z,
+    mean_states,
+    offsets,
+    some_rows,
+    update,
+)
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 # channels, sides, kernel, filters, stride, pooling, channels last
@@ -72,9 +90,8 @@ def make_images(shape, visible=Bernoulli, seed=0, scale=0.7):
         c_dense[unit[f].ravel()] = c[f]
     b0 = torch.from_numpy(rng.normal(0, scale, pixel.size))
     hidden = Bernoulli() if pool is None else Pooled(unit.shape, pool)
-    model = ConvolutionalRBM(
-        visible(), hidden, W, b, c, b0, sides=sides, stride=stride, channels_last=last
-    )
+    coupling = partial(Convolution, sides=sides, stride=stride, channels_last=last)
+    model = RBM(visible(), hidden, W, b, c, b0, coupling)
 
     def tied(of_W, of_b, of_c):
         shared = torch.zeros_like(W)
@@ -85,6 +102,16 @@ def make_images(shape, visible=Bernoulli, seed=0, scale=0.7):
         return shared, torch.stack(by_channel), torch.stack(by_filter)
 
     return model, RBM(visible(), hidden, dense, b_dense, c_dense, b0), tied
+
+
+def like(coupling):
+    """What makes another coupling of the same shape."""
+    return partial(
+        Convolution,
+        sides=coupling.sides,
+        stride=coupling.stride,
+        channels_last=coupling.channels_last,
+    )
 
 
 def assert_tied_grads(model, plain, tied):
@@ -113,17 +140,7 @@ def test_it_is_the_dense_model_with_its_weights_everywhere(shape, visible, beta)
 @pytest.mark.parametrize("shape", ["one channel", "three channels", "three channels last"])
 def test_without_a_field_of_its_own_the_reference_model_has_the_biases(shape):
     model, plain, _ = make_images(shape)
-    *_, stride, _, last = SHAPES[shape]
-    alone = ConvolutionalRBM(
-        Bernoulli(),
-        Bernoulli(),
-        model.W,
-        model.b,
-        model.c,
-        sides=model.coupling.sides,
-        stride=stride,
-        channels_last=last,
-    )
+    alone = RBM(Bernoulli(), Bernoulli(), model.W, model.b, model.c, coupling=like(model.coupling))
     dense = RBM(Bernoulli(), Bernoulli(), plain.W, plain.b, plain.c)
     v = some_rows(plain)
     assert_close(alone.free_energy(v, 0.0), dense.free_energy(v, 0.0), **CLOSE)
@@ -206,44 +223,20 @@ def test_the_norm_of_filters_of_one_pixel_is_that_of_their_matrix():
     assert_close(norm, torch.linalg.matrix_norm(W[:, :, 0, 0], 2), **CLOSE)
 
 
-# Centred coordinates
-
-
-def offsets(model, seed=0):
-    rng = np.random.default_rng(seed)
-    return tuple(torch.from_numpy(rng.uniform(size=len(bias))) for bias in (model.b, model.c))
-
-
-@any_shape
-def test_centred_coordinates_leave_the_law_as_it_is(shape):
-    model, plain, _ = make_images(shape)
-    v, before = some_rows(plain), model.theta.clone()
-    h = plain.sample_hidden(v, Noise(1))
-    with model.centered(*offsets(model)):
-        assert (model.b - before[-len(model.c) - len(model.b) : -len(model.c)]).abs().min() > 1e-3
-        assert_close(model.hidden_field(v), plain.hidden_field(v), **CLOSE)
-        assert_close(model.visible_field(h), plain.visible_field(h), **CLOSE)
-        assert_close(model.free_energy(v), plain.free_energy(v), **CLOSE)
-        assert_close(model.hidden_free_energy(h), plain.hidden_free_energy(h), **CLOSE)
-    assert_close(model.theta, before, **CLOSE)
-    assert_close(model.hidden_field(v), plain.hidden_field(v), **CLOSE)
+# The centred gradient
 
 
 @any_shape
 @given(seed=seeds)
-def test_the_gradient_in_centred_coordinates_is_the_derivative_with_respect_to_them(shape, seed):
+def test_the_centred_gradient_is_the_derivative_in_centred_coordinates(shape, seed):
     model, plain, _ = make_images(shape, seed=seed)
     v, weight = some_rows(plain, seed=seed), torch.linspace(-1, 2, 5).double()
-    with model.centered(*offsets(model, seed)):
-        model.set_grad(mean_states(model, v, weight))
-        ours = [p.grad.clone() for p in (model.W, model.b, model.c)]
-        coordinates = [p.requires_grad_(True) for p in (model.W, model.b, model.c)]
-        total = -(weight * model.free_energy(v)).sum()
-        expected = torch.autograd.grad(total, coordinates)
-        for p in coordinates:
-            p.requires_grad_(False)
-    for gradient, by_autograd in zip(ours, expected):
-        assert_close(gradient, by_autograd, **CLOSE)
+    mu, lam = offsets(model, seed)
+    model.set_grad(mean_states(model, v, weight))
+    gradient = [p.grad.clone() for p in (model.W, model.b, model.c)]
+    center(model, mu, lam)
+    for p, step in zip((model.W, model.b, model.c), centred_step(model, gradient, mu, lam)):
+        assert_close(p.grad, step, **CLOSE)
 
 
 def test_offsets_take_what_is_the_same_everywhere_out_of_the_gradient_of_the_weights():
@@ -254,8 +247,8 @@ def test_offsets_take_what_is_the_same_everywhere_out_of_the_gradient_of_the_wei
     weight = v.mean(1) - v.mean()  # bright images more, dark ones less: b alone should move
     model.set_grad(mean_states(model, v, weight / 400))
     uncentred = model.W.grad.abs().max()
-    with model.centered(*model.origin(v.mean(0), torch.full((27,), 0.5).double())):
-        model.set_grad(mean_states(model, v, weight / 400))
+    halves = torch.full((27,), 0.5).double()
+    center(model, model.coupling.mean_visible(v.mean(0)), model.coupling.mean_hidden(halves))
     assert model.W.grad.abs().max() < uncentred / 10
 
 
@@ -268,24 +261,22 @@ def test_centred_updates_are_invariant_under_flips_of_a_channel(shape, seed):
     sign = torch.ones_like(model.b)
     sign[0] = -1
     flip = model.coupling.rows(sign[:, None, None].expand(-1, *model.coupling.sides)) < 0
-    mirror = ConvolutionalRBM(
+    mirror = RBM(
         Bernoulli(),
         Bernoulli(),
         model.W * sign[:, None, None],
         model.b * sign,
         model.c + model.W[:, 0].sum((1, 2)),
-        sides=model.coupling.sides,
-        stride=model.coupling.stride,
-        channels_last=SHAPES[shape][-1],
+        coupling=like(model.coupling),
     )
     (mu, lam), flipped = offsets(model, seed), torch.where(flip, 1 - v, v)
     for m, rows, origin in (
         (model, v, mu),
         (mirror, flipped, torch.where(sign < 0, 1 - mu, mu)),
     ):
-        with m.centered(origin, lam):
-            update(m, CD(), rows, weight, noise=_Halves(rows))
-            m.theta.add_(m.theta.grad, alpha=0.3)
+        update(m, CD(), rows, weight, noise=_Halves(rows))
+        center(m, origin, lam)
+        m.theta.add_(m.theta.grad, alpha=0.3)
     assert_close(mirror.W * sign[:, None, None], model.W, **CLOSE)
     assert_close(mirror.b * sign, model.b, **CLOSE)
     assert_close(mirror.c + mirror.W[:, 0].sum((1, 2)), model.c, **CLOSE)
@@ -309,9 +300,7 @@ def train(model, v, **settings):
     trainer = Trainer(model, Exact(), batch_size=len(v), **settings)
     trainer.gradient_state = {}
     trainer.optimizer.set_rate(0.1, 0.0)
-    trainer.phases.data.v.copy_(v)
-    trainer.phases.set_weight(torch.full_like(v[:, 0], 1 / len(v) / model.n_places))
-    trainer.update(Noise(0))
+    trainer.step(v, torch.full_like(v[:, 0], 1 / len(v)), Noise(0))
     return trainer
 
 
@@ -324,7 +313,7 @@ def test_sparsity_pulls_the_mean_activity_of_each_filter_to_the_target():
     model.theta.copy_(before)
     train(model, v, sparsity_target=0.1, sparsity_cost=2.0)
     pull = tied(torch.zeros_like(plain.W), torch.zeros_like(plain.b), 0.1 - activity)[2]
-    assert_close(model.c - without, 0.1 * 2.0 * pull / model.n_places, **CLOSE)
+    assert_close(model.c - without, 0.1 * 2.0 * pull / model.coupling.n_places, **CLOSE)
 
 
 @pytest.mark.parametrize("shape", ["stride 2, three channels", "pooled, three channels"])
@@ -342,7 +331,7 @@ def test_offsets_are_the_means_of_channels_and_of_filters(shape, rows_at_once, m
     _, of_channels, of_filters = tied(torch.zeros_like(plain.W), batches.mean, activity)
     n_pixels = math.prod(model.coupling.sides)
     assert_close(trainer.averages["visible_offset"], of_channels / n_pixels)
-    assert_close(trainer.averages["hidden_offset"], of_filters / model.n_places)
+    assert_close(trainer.averages["hidden_offset"], of_filters / model.coupling.n_places)
 
 
 # Pseudo-likelihood
@@ -397,7 +386,7 @@ def test_the_field_of_a_block_of_any_mean_is_finite_and_close_to_it():
     units = Pooled((1, 2, 3), 2)
     for mean in ([1.0, 0, 1, 0, 0, 0], [0.25, 0.25, 0.5, 0.25, 0.25, 0.5], [0.0] * 6):
         mean = torch.tensor([mean]).double()
-        field = units.natural(mean)
+        field = units.field_of_mean(mean)
         assert field.isfinite().all()
         assert_close(units.mean(field), mean, rtol=0, atol=5e-3)
 
@@ -406,8 +395,8 @@ def test_a_feature_is_shared_by_the_units_of_its_block():
     units = Pooled((1, 3, 3), 2)
     features = torch.tensor([[0.8, 0.6, 0.4, 0.2]]).double()
     expected = [[0.2, 0.2, 0.3], [0.2, 0.2, 0.3], [0.2, 0.2, 0.2]]
-    assert_close(units.of_features(features).view(3, 3), torch.tensor(expected).double())
-    assert_close(units.of_features(features[0]), units.of_features(features)[0])
+    assert_close(units.mean_of_features(features).view(3, 3), torch.tensor(expected).double())
+    assert_close(units.mean_of_features(features[0]), units.mean_of_features(features)[0])
 
 
 def test_pooled_units_are_finite_at_any_field():
@@ -438,28 +427,22 @@ def test_a_learned_scale_is_that_of_all_pixels_of_a_channel(shape, seed):
     # log p(x) = −F(x exp(−r)) − Σ_pixels r − log Z: its derivative, exactly, without a chain.
     plain, dense, _ = make_images(shape, Gaussian, seed)
     coupling, r = plain.coupling, torch.tensor([-0.4, 0.1, 0.3]).double()
-    model = ConvolutionalRBM(
-        Gaussian(),
-        Bernoulli(),
-        plain.W,
-        plain.b,
-        plain.c,
-        sides=coupling.sides,
-        stride=coupling.stride,
-        channels_last=coupling.channels_last,
-        log_scale=r,
-    )
+    last = coupling.channels_last
+    shape = (*coupling.sides, 3) if last else (3, *coupling.sides)
+    visible = ScaledGaussian(r, shape=shape, axis=2 if last else 0)
+    model = RBM(visible, Bernoulli(), plain.W, plain.b, plain.c, coupling=like(coupling))
     x, weight = some_rows(dense, seed=seed), torch.linspace(0, 2, 5).double()
     pixels = math.prod(coupling.sides)
     of_pixel = coupling.rows(r[:, None, None].expand(-1, *coupling.sides))
-    assert_close(model.inward(x), x / of_pixel.exp(), **CLOSE)
-    assert_close(model.outward(model.inward(x)), x, **CLOSE)
-    model.log_scale.requires_grad_(True)
-    density = -model.free_energy(model.inward(x)) - pixels * model.log_scale.sum()
-    (expected,) = torch.autograd.grad((weight * density).sum(), model.log_scale)
-    model.log_scale.requires_grad_(False)
-    model.set_scale_grad(mean_states(model, model.inward(x), weight))
-    assert_close(model.log_scale.grad, expected, **CLOSE)
-    with model.centered(*offsets(model, seed)):
-        model.set_scale_grad(mean_states(model, model.inward(x), weight))
-    assert_close(model.log_scale.grad, expected, **CLOSE)
+    units = model.visible
+    assert_close(units.from_rows(x), x / of_pixel.exp(), **CLOSE)
+    assert_close(units.to_rows(units.from_rows(x)), x, **CLOSE)
+    assert units.log_volume() == pytest.approx(pixels * r.sum().item())
+    scales = model.parameters()["log_scales"]
+    scales.requires_grad_(True)
+    density = -model.free_energy(units.from_rows(x)) - pixels * scales.sum()
+    (expected,) = torch.autograd.grad((weight * density).sum(), scales)
+    scales.requires_grad_(False)
+    data = mean_states(model, units.from_rows(x), weight)
+    model.set_grad(data, data)
+    assert_close(scales.grad, expected, **CLOSE)

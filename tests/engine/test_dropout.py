@@ -12,7 +12,8 @@ from skebm.engine.dropout import DroppedByEnergy, DroppedUnits, DroppedWeights
 from skebm.engine.gradients import CD, PCD, ParallelTempering, Phases
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
-from skebm.engine.units import Bernoulli
+from skebm.engine.training import Trainer
+from skebm.engine.units import Bernoulli, softplus
 from tests.conftest import flat_grad, make_model, some_rows, states
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -22,12 +23,16 @@ seeds = st.integers(0, 1000)
 
 
 def dropping(kind, n=4, seed=0, rate=0.5, noise=0):
-    """A model that drops, its rows, and the masks that it has drawn for them."""
+    """A model, the same with masks that were drawn for some rows, and these rows."""
     plain = make_model(seed=seed)
     model = KINDS[kind](plain, rate)
     v = some_rows(model, n, seed)
-    model.begin_update(Joint(v, model.W.new_zeros(n, 3), torch.ones(n).double()), Noise(noise))
-    return plain, model, v
+    return plain, with_masks(model, v, Noise(noise)), v
+
+
+def with_masks(model, v, noise):
+    """The model of an update on the rows v."""
+    return model.begin_update(Joint(v, v.new_zeros(len(v), 3), torch.ones_like(v[:, 0])), noise)
 
 
 def restricted(plain, kind, mask):
@@ -46,15 +51,6 @@ def test_a_mask_makes_the_restricted_model_of_each_case(kind, beta, seed):
     h = states(3)[[0, 3, 5, 7]]
     free_energy, field_h = model.free_energy(v, beta), model.hidden_field(v, beta)
     field_v = model.visible_field(h, beta)
-    mu, lam = torch.rand(4).double(), torch.rand(3).double()
-    with model.centered(mu, lam):
-        assert_close(model.hidden_field(v - mu, beta), field_h, **EXACT)
-        assert_close(model.visible_field(h - lam, beta), field_v, **EXACT)
-        shift = model.free_energy(v - mu, beta) - free_energy
-        # Up to what does not depend on v, given a mask and a temperature.
-        other = model.free_energy(v.flip(1) - mu, beta) - model.free_energy(v - mu, beta)
-    assert_close(other, model.free_energy(v.flip(1), beta) - free_energy, **EXACT)
-    assert shift.isfinite().all()
     for i, mask in enumerate(model.mask):
         one = restricted(plain, kind, mask)
         kept = torch.ones(3).bool() if kind == "weights" else mask > 0
@@ -64,52 +60,102 @@ def test_a_mask_makes_the_restricted_model_of_each_case(kind, beta, seed):
 
 
 @any_kind
-@pytest.mark.parametrize("centered", [False, True])
 @given(seed=seeds)
-def test_the_gradient_of_a_case_is_that_of_its_restricted_model(kind, centered, seed):
+def test_the_gradient_of_a_case_is_that_of_its_restricted_model(kind, seed):
     plain, model, v = dropping(kind, seed=seed, noise=seed)
-    masks = model.mask.clone()
     after = states(4)[[1, 6, 9, 14]]  # what a sweep may have led to
-    mu, lam = torch.rand(4).double(), torch.rand(3).double()
-    if not centered:
-        mu, lam = mu * 0, lam * 0
     weight = torch.tensor([0.1, 0.5, 0.0, 0.4]).double()
-    with model.centered(mu, lam):
-        rows = torch.cat([v, after]) - mu
-        h = model.hidden.mean(model.hidden_field(rows))
-        model.set_grad(Joint(rows, h, torch.cat([weight, -weight])))
-    found = {name: p.grad.clone() for name, p in model.parameters().items()}
+    rows = torch.cat([v, after])
+    h = model.hidden.mean(model.hidden_field(rows))
+    model.set_grad(Joint(rows, h, torch.cat([weight, -weight])))
     expected = {name: torch.zeros_like(p) for name, p in model.parameters().items()}
-    for i, mask in enumerate(masks):
+    for i, mask in enumerate(model.mask):
         one = restricted(plain, kind, mask)
         kept = torch.ones(3).bool() if kind == "weights" else mask > 0
         pair = torch.stack([v[i], after[i]])
-        with one.centered(mu, lam[kept]):
-            h = one.hidden.mean(one.hidden_field(pair - mu))
-            one.set_grad(Joint(pair - mu, h, torch.stack([weight[i], -weight[i]])))
+        h = one.hidden.mean(one.hidden_field(pair))
+        one.set_grad(Joint(pair, h, torch.stack([weight[i], -weight[i]])))
         W = one.W.grad * mask if kind == "weights" else one.W.grad
         expected["components"][kept] += W
         expected["intercept_hidden"][kept] += one.c.grad
         expected["intercept_visible"] += one.b.grad
     for name, value in expected.items():
-        assert_close(found[name], value, **EXACT)
+        assert_close(model.parameters()[name].grad, value, **EXACT)
+
+
+def masked_free_energy(kind, mask, v, W, b, c):
+    """F_r or F_m of each row and its mask, written out."""
+    if kind == "weights":
+        fields = c + torch.einsum("nhd,hd,nd->nh", mask, W, v)
+        return -(v @ b) - softplus(fields).sum(1)
+    return -(v @ b) - (mask * softplus(c + v @ W.T)).sum(1)
+
+
+@pytest.mark.parametrize("kind", ["units", "weights"])
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_step_follows_the_gradient_of_the_masked_free_energy(kind, centered, seed):
+    # −Σ_i weight_i F_r(v_i) over data and model, by finite differences in the coordinates
+    # (W, b + Wᵀ λ, c + W μ), where a step is along the gradient in these.
+    plain = make_model(seed=seed)
+    model = KINDS[kind](plain, 0.5)
+    trainer = Trainer(model, CD(2), batch_size=4, centered=centered)
+    v = some_rows(plain, 4, seed)
+    weight = torch.tensor([0.1, 0.5, 0.0, 0.4]).double()
+    with torch.inference_mode():
+        trainer.begin_epoch(v.mean(0), v, 1, Noise(0), 0.1, 0.0)
+        trainer.step(v, weight, Noise(seed))
+    mask = with_masks(KINDS[kind](plain, 0.5), v, Noise(seed)).mask  # the first to be drawn
+    zeros = torch.zeros(4).double(), torch.zeros(3).double()
+    mu, lam = trainer.offsets.values() if centered else zeros
+    phases = trainer.phases
+
+    def objective(W, b, c):
+        b, c = b - W.T @ lam, c - W @ mu
+        parts = phases.data, phases.model  # whose weights are negative
+        return -sum(
+            (part.weight * masked_free_energy(kind, mask, part.v, W, b, c)).sum() for part in parts
+        )
+
+    W, b, c = plain.W, plain.b + plain.W.T @ lam, plain.c + plain.W @ mu
+    gW, gb, gc = finite_differences(objective, W, b, c)
+    steps = gW, gb - gW.T @ lam, gc - gW @ mu
+    for before, after, step in zip((plain.W, plain.b, plain.c), (model.W, model.b, model.c), steps):
+        assert_close((after - before) / 0.1, step, rtol=0, atol=1e-8)
+
+
+def finite_differences(function, *parameters):
+    """The derivative by each parameter, of fourth order."""
+    gradients, h = [], 1e-3
+    for k, parameter in enumerate(parameters):
+        gradient = torch.zeros_like(parameter)
+        for index in itertools.product(*map(range, parameter.shape)):
+            values = []
+            for shift in (-2, -1, 1, 2):
+                moved = [p.clone() for p in parameters]
+                moved[k][index] += shift * h
+                values.append(function(*moved))
+            gradient[index] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
+        gradients.append(gradient)
+    return gradients
 
 
 @any_kind
 @pytest.mark.parametrize("gradient", [CD(2), PCD(2), ParallelTempering(3)], ids=str)
 def test_the_mask_is_held_through_an_update_and_drawn_again_for_the_next(kind, gradient):
-    _, model, v = dropping(kind)
+    _, _, v = dropping(kind)
+    model = KINDS[kind](make_model(), 0.5)
     drawn, state = [], gradient.start(model, 4, Noise(0))
     for step in range(30):
         phases = Phases(model, 4, gradient.n_model(model, 4))
         phases.data.v.copy_(v)
         phases.set_weight(torch.full((4,), 0.25).double())
-        model.begin_update(phases.data, Noise(step))
-        mask = model.mask.clone()
-        gradient(model, phases, state, Noise(step))
-        assert torch.equal(model.mask, mask)
-        model.set_grad(phases)
-        assert model.mask is None  # outside of updates nothing is dropped
+        masked = model.begin_update(phases.data, Noise(step))
+        mask = masked.mask.clone()
+        gradient(masked, phases, state, Noise(step))
+        assert torch.equal(masked.mask, mask)
+        masked.set_grad(phases)
+        assert model.mask is None  # the model itself drops nothing
         drawn.append(mask)
         if kind != "weights":  # a unit that every case has lost has no gradient at all
             lost = mask.sum(0) == 0
@@ -128,8 +174,7 @@ def test_so_many_are_kept(kind, rate):
     if rate:
         covariance = torch.cov(flat.T)
         assert (covariance - torch.diag(covariance.diag())).abs().max() < 0.03
-    model.begin_update(Joint(torch.zeros(4000, 4).double(), flat, flat[:, 0]), Noise(7))
-    assert abs(model.report()["kept"] - (1 - rate)) < 0.03
+    assert_close(model.figures()["kept"], model.mask.mean())
 
 
 def test_units_of_large_importance_are_dropped_more_often():
@@ -137,7 +182,7 @@ def test_units_of_large_importance_are_dropped_more_often():
     W, b, c = 6 * torch.eye(3).double(), -3 * torch.ones(3).double(), -3 * torch.ones(3).double()
     model = DroppedByEnergy(RBM(Bernoulli(), Bernoulli(), W, b, c), 0.5)
     v, n = torch.tensor([[1.0, 1.0, 0.0]]).double().repeat(4000, 1), 4000
-    model.begin_update(Joint(v, v, v[:, 0]), Noise(0))
+    model = with_masks(model, v, Noise(0))
     kept = model.mask.mean(0)
     # P(h | v′) / P(h | v) is at most one for units that are on, and at least for the other.
     assert kept[2] < kept[0] - 0.03
@@ -148,9 +193,9 @@ def test_units_of_large_importance_are_dropped_more_often():
 
 
 @any_kind
-def test_at_test_what_a_unit_takes_with_it_is_scaled(kind):
+def test_without_dropout_what_a_unit_takes_with_it_is_scaled(kind):
     plain, model, _ = dropping(kind, rate=0.3)
-    tested = model.at_test()
+    tested = model.without_dropout()
     of_weights, of_biases = {"units": (0.7, 0.7), "weights": (0.7, 1), "energy": (1, 1)}[kind]
     assert_close(tested.W, of_weights * plain.W)
     assert_close(tested.c, of_biases * plain.c)
@@ -165,7 +210,7 @@ def test_at_test_what_a_unit_takes_with_it_is_scaled(kind):
             h = small.hidden.mean(small.hidden_field(v)) * r
             share = (0.7**r * 0.3 ** (1 - r)).prod()
             fields.append(share * small.visible_field(h))
-        one = DroppedUnits(small, 0.3).at_test()
+        one = DroppedUnits(small, 0.3).without_dropout()
         ours = one.visible_field(one.hidden.mean(one.hidden_field(v)))
         assert_close(ours, sum(fields), rtol=0, atol=3e-4)
 
@@ -182,8 +227,7 @@ def test_the_gradients_of_cases_add_up():
 
 def energy_mask(W, b, c, v):
     model = DroppedByEnergy(RBM(Bernoulli(), Bernoulli(), W, b, c), 0.5)
-    model.begin_update(Joint(v, v, v[:, 0]), Noise(0))
-    return model.mask
+    return with_masks(model, v, Noise(0)).mask
 
 
 def test_importance_is_bounded():
@@ -203,12 +247,14 @@ def test_importance_is_inverse_to_the_change_of_energy():
     assert_close(kept, torch.tensor([7 / 9, 1 / 3, 0]).double(), rtol=0, atol=0.025)
 
 
-def test_a_report_is_of_what_came_since_the_last():
-    _, model, v = dropping("units")
-    for seed in range(5):
-        model.report()
-        model.begin_update(Joint(v, model.W.new_zeros(4, 3), v[:, 0]), Noise(seed))
-        kept = model.mask.mean().clone()
-        model.begin_update(Joint(v, model.W.new_zeros(4, 3), v[:, 0]), Noise(seed + 50))
-        assert_close(model.report()["kept"], (kept + model.mask.mean()) / 2)
-        model.begin_update(Joint(v, model.W.new_zeros(4, 3), v[:, 0]), Noise(seed + 90))
+@pytest.mark.parametrize("rate", [0.2, 0.7])
+def test_the_share_that_an_epoch_kept_is_reported(rate):
+    model = DroppedUnits(make_model(), rate)
+    trainer, v = Trainer(model, CD(), batch_size=400), some_rows(model, 400)
+    weight, noise = torch.full((400,), 1 / 400).double(), Noise(0)
+    with torch.inference_mode():
+        for _ in range(2):  # the second epoch does not count what the first kept
+            trainer.begin_epoch(v.mean(0), v, 20, noise, 0.1, 0.0)
+            for _ in range(20):
+                trainer.step(v, weight, noise)
+            assert abs(trainer.report()["kept"] - (1 - rate)) < 0.02

@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from skebm.engine.gradients import CD, PCD, Exact, Phases
-from skebm.engine.labels import Conditional, JointRBM, LabelledRBM
+from skebm.engine.joint import Conditional, JointRBM, Labelled, posterior
+from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.units import Bernoulli, Spin
 from tests.conftest import (
+    center,
+    centred_step,
     exact_draws,
     log_z,
+    offsets,
     probabilities,
     states,
     transition_matrix,
@@ -33,8 +37,8 @@ def labelled(seed=0, units=Bernoulli):
     def draw(*shape):
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    parts = draw(H, D), draw(D), draw(H), draw(H, K), draw(K)
-    return LabelledRBM(Bernoulli(), units(), *parts, b0=draw(D))
+    W, b, c, U, d, b0 = draw(H, D), draw(D), draw(H), draw(H, K), draw(K), draw(D)
+    return RBM(Bernoulli(), Labelled(units(), U, d), W, b, c, b0)
 
 
 def some_rows(seed=0, n=5):
@@ -58,7 +62,7 @@ def log_joint(*parameters):
 
 
 def parts(model):
-    return model.W, model.b, model.c, model.labelled.U, model.labelled.d
+    return model.W, model.b, model.c, model.hidden.U, model.hidden.d
 
 
 def number_of(v):
@@ -71,7 +75,7 @@ def number_of(v):
 def test_the_law_of_the_label_is_exact(units, seed):
     model = labelled(seed, units)
     joint = minus_energies(*parts(model), low=model.hidden.support[0]).logsumexp(2)
-    assert_close(model.posterior(states(D))[0], joint.log_softmax(1), **EXACT)
+    assert_close(posterior(model, states(D))[0], joint.log_softmax(1), **EXACT)
     assert_close(-model.free_energy(states(D)), joint.logsumexp(1), **EXACT)
     assert_close(log_z(model), joint.flatten().logsumexp(0), **EXACT)
 
@@ -83,7 +87,7 @@ def test_the_model_in_training_is_the_same_law(seed):
     rows = visible_states(joint)  # of features and labels
     log_p = log_joint(*parts(model))[number_of(rows[:, :D]), rows[:, D:].argmax(1)]
     assert_close(probabilities(joint), log_p.exp(), **EXACT)
-    again = joint.at_test()
+    again = joint.without_dropout()
     for one, other in zip(parts(model), parts(again)):
         assert_close(one, other)
     assert_close(again.b0, model.b0)
@@ -125,32 +129,31 @@ def objective(rows, labels, weight, shares, known=None):
     return total
 
 
-def autograd(model, total, mu=None, lam=None):
-    """The derivative of an objective by the parameters of a model in training, flat."""
+def autograd(model, total):
+    """The derivative of an objective by the parameters of a model in training."""
     W, b, c, U, d = (p.clone() for p in parts(model))
     both, biases = torch.cat([W, U], 1), torch.cat([b, d])
-    if mu is not None:
-        biases, c = biases + lam @ both, c + both @ mu
     for p in (both, biases, c):
         p.requires_grad_(True)
-    plain_b, plain_c = biases, c
-    if mu is not None:
-        plain_b, plain_c = biases - lam @ both, c - both @ mu
-    value = total(both[:, :D], plain_b[:D], plain_c, both[:, D:], plain_b[D:])
-    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, (both, biases, c))])
+    value = total(both[:, :D], biases[:D], c, both[:, D:], biases[D:])
+    return torch.autograd.grad(value, (both, biases, c))
 
 
 def closed_form(joint, gradient, v, y, weight, noise=None):
     """What an update leaves in `.grad`."""
     noise = noise or Noise(0)
     phases = Phases(joint, len(v), gradient.n_model(joint, len(v)))
-    joint.visible.told(torch.cat([v, y], 1), phases.data.v)
+    phases.data.v.copy_(torch.cat([v, y], 1))
     phases.set_weight(weight)
-    joint.begin_update(phases.data, noise)
+    prepared = joint.begin_update(phases.data, noise)
     state = gradient.start(joint, len(v), noise)
-    gradient(joint, phases, state, noise)
-    joint.set_grad(phases)
-    return torch.cat([p.grad.reshape(-1) for p in (joint.W, joint.b, joint.c)])
+    gradient(prepared, phases, state, noise)
+    prepared.set_grad(phases)
+    return [p.grad for p in (joint.W, joint.b, joint.c)]
+
+
+def flat(tensors):
+    return torch.cat([t.reshape(-1) for t in tensors])
 
 
 @every_objective
@@ -161,28 +164,27 @@ def test_the_gradient_of_every_objective_is_exact(shares, centered, seed):
     weight = torch.tensor([0.2, 0.4, 0.0, 0.1, 0.3]).double()
     joint = JointRBM(model, *shares, partly=False)
     gradient = Exact() if shares[0] else Conditional()
-    generator = torch.Generator().manual_seed(seed)
-    mu = torch.rand(D + K, generator=generator).double() * centered
-    lam = torch.rand(H, generator=generator).double() * centered
-    expected = autograd(model, objective(v, y, weight, shares), mu, lam)
-    with joint.centered(mu, lam):
-        assert_close(closed_form(joint, gradient, v, y, weight), expected, **EXACT)
+    expected = autograd(model, objective(v, y, weight, shares))
+    found = closed_form(joint, gradient, v, y, weight)
+    if centered:
+        mu, lam = offsets(joint, seed)
+        center(joint, mu, lam)
+        expected = centred_step(joint, expected, mu, lam)
+    assert_close(flat(found), flat(expected), **EXACT)
 
 
-@pytest.mark.parametrize("centered", [0.0, 1.0])
-def test_rows_without_a_label_follow_the_law_of_rows_alone(centered):
+def test_rows_without_a_label_follow_the_law_of_rows_alone():
     shares, n = (0.5, 1.0), 30_000
     model, (v, y) = labelled(1), some_rows(2, 2)
     weight = torch.full((2 * n,), 0.5 / n, dtype=torch.float64)
     rows, labels = v.repeat_interleave(n, 0), y.repeat_interleave(n, 0)
     labels[:n] = 0  # the first row is not labelled
     joint = JointRBM(model, *shares)
-    mu, lam = torch.linspace(0, centered, D + K).double(), torch.linspace(centered, 0, H).double()
-    with joint.centered(mu, lam):
-        found = closed_form(joint, Exact(), rows, labels, weight, Noise(1))
+    found = closed_form(joint, Exact(), rows, labels, weight, Noise(1))
     known = torch.tensor([0.0, 1.0])
     total = objective(v, y, torch.tensor([0.5, 0.5]).double(), shares, known)
-    assert_close(found, autograd(model, total, mu, lam), rtol=0, atol=4 * 0.5 * 0.5 / n**0.5)
+    expected = flat(autograd(model, total))
+    assert_close(flat(found), expected, rtol=0, atol=4 * 0.5 * 0.5 / n**0.5)
 
 
 def test_without_a_generative_share_no_chain_is_run():
@@ -220,19 +222,17 @@ def test_missing_activity_is_that_given_the_label(shares):
     phases = Phases(joint, 5, gradient.n_model(joint, 5))
     phases.data.v.copy_(torch.cat([v, y], 1))
     phases.set_weight(torch.full((5,), 0.2, dtype=torch.float64))
-    joint.begin_update(phases.data, Noise(0))
-    gradient(joint, phases, {}, Noise(0))
-    mean = torch.sigmoid(model.c + v @ model.W.T + y @ model.labelled.U.T).mean(0)
+    gradient(joint.begin_update(phases.data, Noise(0)), phases, {}, Noise(0))
+    mean = torch.sigmoid(model.c + v @ model.W.T + y @ model.hidden.U.T).mean(0)
     assert_close(joint.missing_activity(phases.data, 0.2), 0.2 - mean, **EXACT)
 
 
 def test_one_class_alone_changes_nothing_but_the_hidden_biases():
     model = labelled(4)
     for k in range(K):
-        U, d = model.labelled.U[:, k], model.labelled.d[k]
-        plain = LabelledRBM(
-            Bernoulli(), Bernoulli(), model.W, model.b, model.c + U, U[:, None] * 0, d[None] * 0
-        )
+        U, d = model.hidden.U[:, k], model.hidden.d[k]
+        hidden = Labelled(Bernoulli(), U[:, None] * 0, d[None] * 0)
+        plain = RBM(Bernoulli(), hidden, model.W, model.b, model.c + U)
         given = log_joint(*parts(model))[:, k].log_softmax(0).exp()
         assert_close(probabilities(plain), given, **EXACT)
 
@@ -240,4 +240,4 @@ def test_one_class_alone_changes_nothing_but_the_hidden_biases():
 def test_sizes_of_pieces_count_the_classes():
     model = labelled()
     assert model.row_size == D + K * H
-    assert model.flip_size(2) == 2 * K * H
+    assert model.change_size(2) == 2 * K * H

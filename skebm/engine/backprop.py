@@ -1,4 +1,4 @@
-"""Networks: a stack of models and a linear map of what it gives, trained by backpropagation.
+"""Networks: a stack of models and a linear map of its features, trained by backpropagation.
 
     x_k = features_k(c_k + W_k x_{k−1}),   output = V x + d
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skebm.engine.batches import Batches
 from skebm.engine.noise import Noise
-from skebm.engine.stack import Level
+from skebm.engine.stack import Layer
 
 
 class Loss(ABC):
@@ -28,7 +28,7 @@ class Loss(ABC):
 
 
 class CrossEntropy(Loss):
-    """−log softmax(output)_y; nothing where y, one column for each class, is not known."""
+    """−log softmax(output)_y, where y has a column for each class; 0 where y is unknown."""
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         return -(output.log_softmax(-1) * target).sum(-1)
@@ -46,17 +46,17 @@ class Network:
 
     Parameters
     ----------
-    levels : sequence of Level
-        The models, of which those from `n_frozen` on are trained: their weights and hidden biases.
+    layers : sequence of Layer
+        The models. The weights and hidden biases of those from `n_frozen` on are trained.
     V : Tensor of shape (n_outputs, n_features)
     d : Tensor of shape (n_outputs,)
     n_frozen : int
     """
 
-    def __init__(self, levels: Sequence[Level], V: Tensor, d: Tensor, n_frozen: int = 0):
-        self.levels, self.V, self.d = levels, V, d
+    def __init__(self, layers: Sequence[Layer], V: Tensor, d: Tensor, n_frozen: int = 0):
+        self.layers, self.V, self.d = layers, V, d
         self.n_frozen = n_frozen
-        trained = [(level.model.W, level.model.c) for level in levels[n_frozen:]]
+        trained = [(layer.model.W, layer.model.c) for layer in layers[n_frozen:]]
         self.weights, self.biases = map(list, zip(*trained, (V, d)))
         for parameter in (*self.weights, *self.biases):
             parameter.grad = None
@@ -71,24 +71,24 @@ class Network:
     @property
     def row_size(self) -> int:
         """How many numbers the layers have for a row."""
-        return sum(level.model.row_size for level in self.levels)
+        return sum(layer.model.row_size for layer in self.layers)
 
-    def at_test(self) -> "Network":
+    def without_dropout(self) -> "Network":
         return self
 
     def __call__(
         self, rows: Tensor, noise: Noise | None = None, dropout: Sequence[float] = (0.0, 0.0)
     ) -> Tensor:
-        """The outputs for rows of the first level: (n, n_outputs).
+        """The outputs for rows of the first layer: (n, n_outputs).
 
-        With noise, an input or a hidden unit is zero with the probabilities `dropout`, and is
-        else divided by that of being kept.
+        With noise, inputs and hidden units are set to zero with the two probabilities `dropout`;
+        those that are kept are divided by the probability of that.
         """
         of_input, of_hidden = dropout
         x = rows if noise is None else _dropped(rows, of_input, noise)
-        for k, level in enumerate(self.levels):
+        for k, layer in enumerate(self.layers):
             with torch.set_grad_enabled(torch.is_grad_enabled() and k >= self.n_frozen):
-                x = level.features(x)
+                x = layer.features(x)
             if noise is not None:
                 x = _dropped(x, of_hidden, noise)
         return torch.addmm(self.d, x, self.V.T)

@@ -1,4 +1,4 @@
-"""Labels: what classifiers share, whatever they find probabilities by."""
+"""The targets of classifiers: labels of any type as columns, and labels from probabilities."""
 
 from numbers import Real
 
@@ -9,10 +9,11 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
-from skebm._sklearn import check_y
+from skebm._shared import documented
+from skebm._sklearn import check_y, fit_context
 
 
-class Labelling(ClassifierMixin):
+class ClassifierTargets(ClassifierMixin):
     """Labels of any type, −1 where none is known; in training, one column for each class."""
 
     _held_out = """The score is the accuracy; among the
@@ -25,6 +26,59 @@ class Labelling(ClassifierMixin):
         return 0.0
 
     # Training
+
+    @documented
+    @fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model to rows and their labels.
+
+        Parameters
+        ----------
+        %(X)s
+            Training data. Small types (uint8, bool) are converted batch by batch.
+        y : array-like of shape (n_samples,)
+            Labels of any type; −1 stands for a label that is not known.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the
+            rows repeated that often. Other weights are relative.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        %(raised)s
+        """
+        return self._fit(X, y, sample_weight)
+
+    @documented
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one epoch on the rows of X, going on from where training stopped.
+
+        No rows are held back, whatever `early_stopping` says. The first call of a network
+        pre-trains its stack, as `fit` does.
+
+        Parameters
+        ----------
+        %(X)s
+            Training data: any number of rows, taken in batches of `batch_size`.
+        y : array-like of shape (n_samples,)
+            Labels, of those in `classes`, or −1.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that there are; needed in the first call.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        self._check_partial(classes)
+        return self._partial_fit(X, y, sample_weight, classes=classes)
 
     def _check_partial(self, classes):
         """What a call of `partial_fit` needs to be told."""
@@ -93,18 +147,17 @@ class Labelling(ClassifierMixin):
         weight[~known] *= of_unknown
         return weight
 
-    def _strata(self, beside):
-        return beside @ np.arange(1, beside.shape[1] + 1)
+    def _strata(self, targets):
+        return targets @ np.arange(1, targets.shape[1] + 1)
 
-    def _hold_back(self, X, beside, sample_weight, history, rng, resume):
-        stopping, weight = super()._hold_back(X, beside, sample_weight, history, rng, resume)
-        stopping.weight *= stopping.beside.sum(1)
-        if not stopping.weight.any():
+    def _weigh_held_out(self, weight, targets):
+        weight = weight * targets.sum(1)  # zero where a label is not known
+        if not weight.any():
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} holds back no row that has a "
                 "label; raise it, or set early_stopping=False."
             )
-        return stopping, weight
+        return weight
 
     # Classes
 

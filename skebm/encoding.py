@@ -1,0 +1,496 @@
+"""Encodings: what lies between the rows that a user brings and the visible units of a model.
+
+    X  ── read ──▶  rows, one number for each unit  ── encode ──▶  visible units     (tensors)
+    X  ◀── present ──  rows  ◀── decode ──  visible units
+
+An encoding learns its fitted state, numpy arrays and plain Python, from the training rows:
+`read(reset=True)` learns which columns or images there are, `fit` learns location and scale.
+"""
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import validate_data
+
+from skebm._sklearn import check_sample_weight, safe_indexing
+from skebm.engine import devices
+from skebm.engine.batches import chunks
+from skebm.engine.units import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    Mixed,
+    ScaledGaussian,
+    Units,
+)
+
+
+class Encoding:
+    """The plain encoding: the features of a row are the visible units, as they are."""
+
+    #: Whether entries may be missing (NaN), in training too.
+    takes_missing = False
+    #: Whether `read` returns NaN where an entry is missing or unknown.
+    reads_nan = False
+    #: Whether encoded features have a variance of one, by which new weights are scaled.
+    is_standardised = False
+
+    def set_input_tags(self, tags):
+        """Say in scikit-learn's tags which X can be read."""
+        tags.sparse = True
+
+    def load(self, fitted):
+        """Take the fitted state of another encoding of this kind."""
+        vars(self).update({name: v for name, v in vars(fitted).items() if name.endswith("_")})
+
+    def keep_weighted(self, X, sample_weight):
+        """X and the weights, without the rows of weight zero where these must not be read."""
+        return X, sample_weight
+
+    def read(self, estimator, X, *, reset, allow_nan=False):
+        """The validated rows of X as numbers, a column for each visible unit."""
+        return validate_data(
+            estimator,
+            as_array(X),
+            reset=reset,
+            accept_sparse=False if allow_nan else "csr",
+            dtype=[np.float64, np.float32] if allow_nan else "numeric",
+            ensure_all_finite="allow-nan" if allow_nan else True,
+        )
+
+    def fit(self, rows, sample_weight):
+        """Learn what `encode` needs; rows as `read` returns them."""
+        return self
+
+    def encode(self, rows):
+        """Visible units, of rows: tensors (n, n_visible)."""
+        return rows
+
+    def decode(self, v):
+        """Rows, of visible units: the inverse of `encode`."""
+        return v
+
+    def log_volume(self):
+        """log |∂rows/∂units|: log p(row) = log p(units) − log_volume."""
+        return 0.0
+
+    def column_of_unit(self, n_visible):
+        """The column of X that each visible unit belongs to: (n_visible,)."""
+        return np.arange(n_visible)
+
+    def flatten(self, array):
+        """An array in the shape of X, or of one row of X, with the shape of rows."""
+        return array
+
+    def present(self, rows):
+        """Rows in the form that X had in `fit`."""
+        return rows
+
+
+class Standardised(Encoding):
+    """v = (x − location) / scale, with the means and standard deviations of the training rows.
+
+    Parameters
+    ----------
+    standardise : bool, default=True
+        False keeps the location at 0 and the scale at 1.
+    """
+
+    def __init__(self, standardise=True):
+        self.is_standardised = standardise
+
+    def fit(self, rows, sample_weight):
+        self.location_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+        if self.is_standardised:
+            self.location_, self.scale_ = moments(rows, sample_weight)
+        return self
+
+    def encode(self, rows):
+        rows = rows if rows.is_floating_point() else rows.float()
+        return (rows - torch.tensor(self.location_).to(rows)) / torch.tensor(self.scale_).to(rows)
+
+    def decode(self, v):
+        return v * torch.tensor(self.scale_).to(v) + torch.tensor(self.location_).to(v)
+
+    def log_volume(self):
+        return float(np.log(self.scale_).sum())
+
+
+class Images(Standardised):
+    """Images, as rows of pixels or as arrays, standardised channel by channel.
+
+    Parameters
+    ----------
+    image_shape : "auto" or tuple of 2 or 3 int
+    channels_last : bool
+    standardise : bool
+    """
+
+    def __init__(self, image_shape="auto", channels_last=True, standardise=True):
+        super().__init__(standardise)
+        self.image_shape = image_shape
+        self.channels_last = channels_last
+
+    def set_input_tags(self, tags):
+        super().set_input_tags(tags)
+        tags.three_d_array = True
+
+    @property
+    def sides(self):
+        """Height and width of an image."""
+        return self.image_shape_[:2] if self.channels_last else self.image_shape_[1:]
+
+    @property
+    def n_channels(self):
+        return self.image_shape_[self.channel_axis]
+
+    @property
+    def channel_axis(self):
+        """The axis of an image that runs over its channels."""
+        return 2 if self.channels_last else 0
+
+    def read(self, estimator, X, *, reset, allow_nan=False):
+        X = np.asarray(X) if isinstance(X, list) else as_array(X)
+        given, shape = None, None
+        if getattr(X, "ndim", 2) in (3, 4):
+            shape = X.shape[1:]
+            given = self._with_channels(shape)
+            X = X.reshape(len(X), math.prod(shape))
+        rows = super().read(estimator, X, reset=reset, allow_nan=allow_nan)
+        if reset:
+            self.image_shape_ = self._shape_of_images(given, rows.shape[1])
+            self.input_shape_ = rows.shape[1:] if shape is None else shape
+        elif given not in (None, self.image_shape_):
+            raise ValueError(
+                f"X has images of shape {given}, but {type(estimator).__name__} was fitted to "
+                f"images of shape {self.image_shape_}."
+            )
+        return rows
+
+    def _shape_of_images(self, given, n_features):
+        """The shape of an image; `given` is that of the images in X, None where X has rows."""
+        if isinstance(self.image_shape, str):
+            if given is not None:
+                return given
+            side = math.isqrt(n_features)
+            sides = (side, side) if side**2 == n_features else (1, n_features)
+            return self._with_channels(sides)
+        shape = self._with_channels(tuple(self.image_shape))
+        if len(shape) != 3 or any(not isinstance(n, Integral) or n < 1 for n in shape):
+            raise ValueError(
+                'image_shape must be "auto" or two or three positive integers; got '
+                f"{self.image_shape!r}."
+            )
+        if given is not None and given != shape:
+            raise ValueError(f"image_shape={self.image_shape}, but X has images of shape {given}.")
+        if math.prod(shape) != n_features:
+            raise ValueError(
+                f"image_shape={self.image_shape} has {math.prod(shape)} pixels, but X has "
+                f"{n_features} features."
+            )
+        return shape
+
+    def _with_channels(self, shape):
+        if len(shape) != 2:
+            return shape
+        return (*shape, 1) if self.channels_last else (1, *shape)
+
+    def fit(self, rows, sample_weight):
+        self.location_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+        if self.is_standardised:
+            axis = self.channel_axis
+
+            def pixels(rows):
+                images = rows.reshape(-1, *self.image_shape_)
+                return np.moveaxis(images, axis + 1, 3).reshape(-1, self.n_channels)
+
+            def of_pixels(channels):
+                image = np.broadcast_to(channels, (*self.sides, self.n_channels))
+                return np.moveaxis(image, 2, axis).flatten()
+
+            self.location_, self.scale_ = map(of_pixels, moments(rows, sample_weight, pixels))
+        return self
+
+    def flatten(self, array):
+        shapes = (self.image_shape_, self.sides) if self.n_channels == 1 else (self.image_shape_,)
+        for shape in shapes:
+            if array.shape[-len(shape) :] == shape:
+                return array.reshape(*array.shape[: -len(shape)], -1)
+        return array
+
+    def present(self, rows):
+        return rows.reshape(len(rows), *self.input_shape_)
+
+
+#: The kinds of columns of a table, in the order in which their units stand.
+KINDS = ("gaussian", "continuous", "bernoulli", "categorical")
+
+
+class Table(Standardised):
+    """Columns of several kinds: one unit for a number, one for each category otherwise.
+
+    Units of columns of the same kind stand together, in the order of KINDS. Numbers are
+    standardised.
+
+    Parameters
+    ----------
+    kinds : "auto", "categorical" or dict
+        The kinds of all columns or, by name, of some of them; the others follow from the values.
+    handle_unknown : {"error", "ignore"}
+        "ignore" takes a category that was not there in `fit` for missing.
+    takes_missing : bool
+    """
+
+    reads_nan = True
+
+    def __init__(self, kinds="auto", handle_unknown="error", takes_missing=False):
+        super().__init__()
+        self.kinds = kinds
+        self.handle_unknown = handle_unknown
+        self.takes_missing = takes_missing
+
+    def set_input_tags(self, tags):
+        tags.string, tags.allow_nan = True, self.takes_missing
+        tags.categorical = self.kinds == "categorical"
+
+    # From columns to rows of numbers
+
+    def keep_weighted(self, X, sample_weight):
+        if sample_weight is None:
+            return X, None
+        sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        kept = np.flatnonzero(sample_weight)
+        return safe_indexing(_as_table(X), kept), sample_weight[kept]
+
+    def read(self, estimator, X, *, reset, allow_nan=False):
+        takes_missing = allow_nan or self.takes_missing
+        if hasattr(X, "iloc"):
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+            if 0 in X.shape:
+                raise ValueError(f"Found array with 0 sample(s) or 0 feature(s): {X.shape}.")
+        else:
+            X, finite = _as_table(X), "allow-nan" if takes_missing else True
+            X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=finite)
+        names = list(getattr(X, "columns", range(X.shape[1])))
+        columns = [_column(X, j) for j in range(X.shape[1])]
+        for name, (_, missing) in zip(names, columns):
+            if missing.any() and not takes_missing:
+                raise ValueError(
+                    f"Column {name!r} has missing values (NaN or None), which "
+                    f"{type(estimator).__name__} does not take; use TabularRBM."
+                )
+        if reset:
+            self._learn_columns(X, columns, names)
+        parts = [self._units_of_column(j, names[j], *columns[j]) for j in self._order()]
+        return np.hstack(parts).astype(self.row_type_)
+
+    def _learn_columns(self, X, columns, names):
+        """Find kinds, categories and types of the columns."""
+        for name, (column, missing) in zip(names, columns):
+            if missing.all():
+                raise ValueError(f"Column {name!r} has no value at all; leave it out.")
+            if column.dtype.kind in "mM":
+                raise ValueError(
+                    f"Column {name!r} is of type {column.dtype}; make numbers or categories of it."
+                )
+        values = [column[~missing] for column, missing in columns]
+        self.kinds_ = self._kinds_of(values, names)
+        self.categories_ = [
+            np.unique(column) if kind == "categorical" else None
+            for column, kind in zip(values, self.kinds_)
+        ]
+        self.column_types_ = [_type_of(t) for t in X.dtypes] if hasattr(X, "iloc") else None
+        numeric = [column.dtype for column, _ in columns if column.dtype.kind in "biuf"]
+        self.row_type_ = devices.float_type(np.result_type(np.float32, *numeric)).name
+        self.names_ = names
+
+    def _kinds_of(self, columns, names):
+        """The kind of each column, given or found from its values."""
+        if self.kinds == "categorical":
+            return ["categorical"] * len(columns)
+        given = {} if isinstance(self.kinds, str) else self.kinds
+        for name, kind in given.items():
+            if name not in names or kind not in KINDS:
+                raise ValueError(
+                    f"kinds has {name!r}: {kind!r}; it takes names of columns to one of {KINDS}."
+                )
+        found = [given.get(name, _kind_of(column)) for name, column in zip(names, columns)]
+        for name, column, kind in zip(names, columns, found):
+            if kind != "categorical" and column.dtype.kind == "O":
+                raise ValueError(f"kinds has {name!r}: {kind!r}, but the column has no numbers.")
+        return found
+
+    def _units_of_column(self, j, name, column, missing):
+        """The columns of units for column j, NaN where an entry is missing or unknown."""
+        categories = self.categories_[j]
+        units = np.full((len(column), 1 if categories is None else len(categories)), np.nan)
+        values = column[~missing]
+        if categories is None:
+            units[~missing, 0] = values.astype(np.float64)
+            if self.kinds_[j] != "gaussian" and ((units < 0) | (units > 1)).any():
+                raise ValueError(f"Column {name!r} has values outside of [0, 1].")
+            return units
+        if not len(values):
+            return units
+        encoder = OneHotEncoder(
+            categories=[categories], handle_unknown="ignore", sparse_output=False
+        )
+        one_hot = encoder.fit(categories[:, None]).transform(values[:, None])
+        unknown = one_hot.sum(1) == 0
+        if unknown.any() and self.handle_unknown == "error":
+            raise ValueError(
+                f"Column {name!r} has the unknown category {values[unknown][0]!r}; "
+                'handle_unknown="ignore" takes such entries for missing.'
+            )
+        one_hot[unknown] = np.nan
+        units[~missing] = one_hot
+        return units
+
+    # The units
+
+    def visible_units(self, temperature) -> Units:
+        """The visible units of a model of these columns."""
+        sizes = {kind: self._sizes(kind) for kind in KINDS}
+        kinds: dict[str, Units] = {
+            "gaussian": ScaledGaussian(torch.zeros(sum(sizes["gaussian"])), temperature),
+            "continuous": ContinuousBernoulli(),
+            "bernoulli": Bernoulli(),
+        }
+        if sizes["categorical"]:
+            kinds["categorical"] = Categorical(sizes["categorical"])
+        parts = [(kinds[kind], sum(sizes[kind])) for kind in KINDS if sizes[kind]]
+        return parts[0][0] if len(parts) == 1 else Mixed(parts)
+
+    def _sizes(self, kind):
+        """The number of units of each column of a kind."""
+        of_kind = (c for c, k in zip(self.categories_, self.kinds_) if k == kind)
+        return [1 if categories is None else len(categories) for categories in of_kind]
+
+    def _order(self):
+        """Columns in the order of their units."""
+        return [j for kind in KINDS for j, k in enumerate(self.kinds_) if k == kind]
+
+    def column_of_unit(self, n_visible):
+        sizes = [1 if c is None else len(c) for c in self.categories_]
+        return np.concatenate([np.full(sizes[j], j) for j in self._order()])
+
+    def fit(self, rows, sample_weight):
+        self.location_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+        n = len(self._sizes("gaussian"))
+        if n:
+            self.location_[:n], self.scale_[:n] = moments(rows[:, :n], sample_weight)
+        return self
+
+    # And back
+
+    def present(self, rows):
+        columns, unit_columns = [], self.column_of_unit(rows.shape[1])
+        for j, (kind, categories) in enumerate(zip(self.kinds_, self.categories_)):
+            part = rows[:, unit_columns == j]
+            if categories is not None:
+                columns.append(categories[part.argmax(1)])
+            else:
+                columns.append(part[:, 0] if kind != "bernoulli" else (part[:, 0] > 0.5) * 1.0)
+        if self.column_types_ is None:
+            return np.column_stack(columns)
+        import pandas as pd  # X was a data frame
+
+        typed = [_as_type(pd, column, t) for column, t in zip(columns, self.column_types_)]
+        return pd.concat([pd.Series(c, name=name) for c, name in zip(typed, self.names_)], axis=1)
+
+
+def as_array(X):
+    """X as it is, or a tensor as an array."""
+    if isinstance(X, torch.Tensor):
+        X = X.float() if X.dtype == torch.bfloat16 else X
+        return X.detach().cpu().numpy().copy()
+    return X
+
+
+def moments(X, sample_weight, table=lambda rows: rows):
+    """Means and standard deviations of the columns of X; the latter is one for a constant column.
+
+    `table` may make several lines of each row, whose moments are then taken. Results are rounded,
+    so that they do not depend on the order in which rows were summed.
+    """
+    scaler = StandardScaler()
+    for piece in chunks(X, X.shape[1]):
+        rows = X[piece].toarray() if issparse(X) else X[piece]
+        weight = None if sample_weight is None else sample_weight[piece]
+        if weight is None or weight.any():
+            lines = table(rows.astype(np.float64))
+            if weight is not None:
+                weight = np.repeat(weight, len(lines) // len(rows))
+            scaler.partial_fit(lines, sample_weight=weight)
+    scale = scaler.scale_.astype(np.float32).astype(np.float64)
+    return np.round(scaler.mean_ / scale * 2**16) / 2**16 * scale, scale
+
+
+# Columns
+
+
+def _as_table(X):
+    """X as a data frame or an array; an array of objects, if X was neither and has no numbers."""
+    X = as_array(X)
+    if hasattr(X, "iloc") or hasattr(X, "dtype"):
+        return X
+    array = np.asarray(X)
+    return array if array.dtype.kind in "biufc" else np.asarray(X, dtype=object)
+
+
+def _column(X, j):
+    """A column as an array of numbers or objects, and where its entries are missing."""
+    column = X.iloc[:, j].to_numpy() if hasattr(X, "iloc") else X[:, j]
+    if column.dtype.kind == "f":
+        if np.isinf(column).any():
+            raise ValueError(f"Column {j} of X contains infinity; it takes numbers or NaN.")
+        return column, np.isnan(column)
+    if column.dtype.kind not in "OSU":
+        return column, np.zeros(len(column), dtype=bool)
+    column = column.astype(object)
+    missing = np.array([_is_missing(value) for value in column], dtype=bool)
+    values = column[~missing]
+    kinds = {type(value) for value in values}
+    if kinds <= {bool, np.bool_} or all(issubclass(kind, Real) for kind in kinds):
+        numbers = np.full(len(column), np.nan)
+        numbers[~missing] = values.astype(np.float64)
+        return numbers, missing
+    return column, missing
+
+
+def _is_missing(value):
+    # pandas' NA and NaT are known by their names: pandas is not imported for them.
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+
+
+def _kind_of(column):
+    """The kind that follows from the values of a column."""
+    if column.dtype.kind == "O":
+        return "categorical"
+    if np.isin(column, (0, 1)).all():
+        return "bernoulli"
+    low, high = column.min(), column.max()
+    return "continuous" if low >= 0 and high <= 1 and high - low > 0.5 else "gaussian"
+
+
+def _type_of(dtype):
+    """The type of a column of a data frame, in plain Python."""
+    if hasattr(dtype, "categories"):
+        return {"categories": np.asarray(dtype.categories), "ordered": bool(dtype.ordered)}
+    return str(dtype)
+
+
+def _as_type(pd, column, kind):
+    """A column in the type that it had in the data frame."""
+    if isinstance(kind, dict):
+        return pd.Categorical(column, categories=kind["categories"], ordered=kind["ordered"])
+    if "int" in kind.lower():
+        limits = np.iinfo(kind.lower())
+        column = np.rint(column.astype(np.float64)).clip(limits.min, limits.max)
+    elif kind == "object" and column.dtype.kind == "f":
+        column = column.astype(object)
+    return pd.Series(column).astype(kind)

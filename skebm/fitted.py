@@ -1,0 +1,211 @@
+"""A fitted estimator as a model of the engine: what chains, scores and stacks use.
+
+rows of X ─▶ visible units ─▶ function(model, units) ─▶ array
+"""
+
+import copy
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from skebm.engine import devices
+from skebm.engine.batches import chunks, to_device
+from skebm.engine.models import RBM
+from skebm.engine.noise import Noise
+from skebm.engine.sampling import conditional_mean, mean_field, run
+from skebm.engine.stack import Layer, features
+
+
+class FittedModel:
+    """A fitted RBM of this package, between its arrays and tensors.
+
+    Parameters
+    ----------
+    estimator : BaseRBM
+        A fitted estimator. It is not changed.
+    """
+
+    def __init__(self, estimator):
+        if not hasattr(estimator, "_units"):
+            raise ValueError(
+                "The likelihood is known of models with units in layers, such as BernoulliRBM and "
+                f"GaussianRBM; got {type(estimator).__name__}. From a pipeline, take its last step."
+            )
+        check_is_fitted(estimator)
+        self.estimator, self.encoding = estimator, estimator.encoding_
+        self.dtype = estimator.components_.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is computed."""
+        return devices.resolve(self.estimator.device, fall_back=True)
+
+    # The model
+
+    def rbm(self, device=None, *, precision="highest", dtype=None) -> RBM:
+        """The model as it is used; changing its tensors does not change the estimator."""
+        model = self.as_trained(device, precision=precision, dtype=dtype)
+        return self.estimator._without_dropout(model)
+
+    def as_trained(self, device=None, *, precision="highest", dtype=None) -> RBM:
+        """The model with the parameters that training changes."""
+        estimator = self.estimator
+        device = self.device if device is None else device
+        dtype = getattr(torch, self.dtype.name) if dtype is None else dtype
+
+        def tensor(name, divisor=1.0):
+            return torch.tensor(getattr(estimator, name), device=device, dtype=dtype).div_(divisor)
+
+        # The law exp(−E/T) is that of the parameters over T at temperature one.
+        T = estimator.temperature
+        names = ("components_", "intercept_visible_", "intercept_hidden_")
+        W, b, c = (tensor(name, T) for name in names)
+        visible, hidden = (
+            units.bound(
+                {
+                    name: tensor(f"{name}_", T if name in units.energy_parameters else 1.0)
+                    for name in units.parameters()
+                }
+            )
+            for units in estimator._units()
+        )
+        b0 = visible.field_of_mean(tensor("feature_means_"))  # (n_visible,)
+        return RBM(visible, hidden, W, b, c, b0, estimator._coupling(precision))
+
+    def exact_law(self, device=None, dtype=None) -> RBM:
+        """The model, with units whose samples are exact whatever those of training were."""
+        model = self.rbm(device, dtype=dtype)
+        model.visible, model.hidden = model.visible.exact(), model.hidden.exact()
+        return model
+
+    def layer(self, device=None, residual=None, *, precision="highest", dtype=None) -> Layer:
+        """The model as a layer of a stack."""
+        model = self.rbm(device, precision=precision, dtype=dtype)
+        return Layer(model, self.encoding.encode, self.encoding.decode, residual)
+
+    def replaced(self, model):
+        """A copy of the estimator with the parameters of another model like `rbm()`."""
+        other = copy.copy(self.estimator)
+        other.__dict__.update(other._parameters_of_use(model))
+        other.feature_means_ = other.feature_means_.astype(other.components_.dtype)
+        other.training_state_ = {k: v for k, v in other.training_state_.items() if k != "theta"}
+        other.__dict__.pop("_log_z", None)  # that of other parameters
+        return other
+
+    # Rows
+
+    def read(self, X, *, allow_nan=False):
+        """The validated rows of X, a column for each visible unit."""
+        return self.estimator._read(X, reset=False, allow_nan=allow_nan)
+
+    def present(self, rows):
+        """Rows in the form of X in `fit`."""
+        return self.encoding.present(rows)
+
+    def visible_units(self, model, rows):
+        """The visible units, of rows: tensors (n, n_visible)."""
+        return model.visible.from_rows(self.encoding.encode(rows))
+
+    def rows(self, model, v):
+        """The inverse of `visible_units`."""
+        return self.encoding.decode(model.visible.to_rows(v))
+
+    def log_volume(self, model):
+        """log |∂row/∂units|: log p(row) = log p(units) − log_volume."""
+        return self.encoding.log_volume() + model.visible.log_volume()
+
+    # Functions of rows
+
+    def apply(self, function, X, row_size=None):
+        """function(model, visible units) of the rows of X, as one array."""
+        return self.apply_to_rows(function, self.read(X), row_size)
+
+    def apply_to_rows(self, function, rows, row_size=None, *, mask=None, encode=True):
+        """function(model, visible units) of validated rows, in pieces of bounded memory.
+
+        The rows of a `mask` like `rows` are a third argument, where it is given. `row_size`
+        returns how many numbers a row needs, given the model; None takes those of a joint state.
+        encode=False passes rows on as they are.
+        """
+        device = self.device
+        with torch.inference_mode():
+            model, result = self.rbm(device), torch.empty(0)
+            for piece in chunks(rows, row_size(model) if row_size else model.row_size):
+                tensor = to_device(rows[piece], device, self.dtype)
+                tensors = [self.visible_units(model, tensor) if encode else tensor]
+                if mask is not None:
+                    tensors.append(torch.tensor(mask[piece], device=device))
+                part = function(model, *tensors)
+                if len(result) == 0:
+                    result = torch.empty((rows.shape[0], *part.shape[1:]), dtype=part.dtype)
+                result[piece] = part
+        return result.numpy()
+
+    def features(self, X, residual=None):
+        """The features of each row: (n_samples, n_features_out)."""
+        return self.apply(lambda model, v: features(model, v, residual), X)
+
+    def reconstruct(self, H, noise: Noise | None = None):
+        """Rows, given features: the means of the visible units, or with noise draws."""
+
+        def rows(model, features):
+            field = model.visible_field(model.hidden.mean_of_features(features))  # (n, n_visible)
+            visible = model.visible.exact()
+            v = visible.mean(field) if noise is None else visible.sample(field, noise)
+            return self.rows(model, v)
+
+        return self.present(self.apply_to_rows(rows, H, encode=False))
+
+    def fill(self, rows, noise, *, n_steps, method="mean"):
+        """Rows with their missing entries (NaN) filled in, given the others."""
+
+        def filled(model, v):
+            observed = ~v.isnan()
+            v = torch.where(observed, v, model.start(len(v), noise))
+            if method == "sample":
+                v = run(model, v, noise, n_steps=n_steps, clamped=observed)
+            elif method == "mean_field":
+                v = mean_field(model, v, n_steps=n_steps, clamped=observed)
+            else:
+                v = conditional_mean(model, v, noise, n_steps=n_steps, clamped=observed)
+            return self.rows(model, v)
+
+        return np.where(np.isnan(rows), self.apply_to_rows(filled, rows), rows)
+
+
+class FittedStack:
+    """A fitted DBN as layers of the engine.
+
+    Parameters
+    ----------
+    dbn : DBN
+        A fitted stack. It is not changed.
+    """
+
+    def __init__(self, dbn):
+        self.dbn, self.residuals = dbn, dbn._residuals
+        self.models = [FittedModel(estimator) for estimator in dbn.estimators_]
+
+    def layers(self, device, precision="highest", dtype=None) -> list[Layer]:
+        """The layers, from the first to the last."""
+        pairs = zip(self.models, self.residuals)
+        return [m.layer(device, r, precision=precision, dtype=dtype) for m, r in pairs]
+
+    def features(self, X):
+        """The features of each layer, from the first to the last."""
+        for model, residual in zip(self.models, self.residuals):
+            X = model.features(X, residual)
+            yield X
+
+    def below(self, X):
+        """The features that the last layer is given."""
+        for model, residual in zip(self.models[:-1], self.residuals):
+            X = model.features(X, residual)
+        return X
+
+    def replaced(self, models):
+        """A copy of the stack with the parameters of other models."""
+        other = copy.copy(self.dbn)
+        other.estimators_ = [fitted.replaced(model) for fitted, model in zip(self.models, models)]
+        return other
