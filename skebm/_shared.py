@@ -1,8 +1,8 @@
-"""What estimators share: how they are declared, and how their parameters are described.
+"""The `estimator` decorator, and the texts that docstrings of estimators share.
 
-An estimator is a dataclass: its parameters, with their defaults, are those of its base class and
-its own. In its docstring, `%(training)s` stands for the text of this name in TEXTS, and the name of
-a parameter for the default of that parameter.
+An estimator is a dataclass: it inherits the parameters of its base class, with their defaults, and
+adds its own. In its docstring, `%(training)s` is replaced by the text of this name in TEXTS, and
+the name of a parameter, written in the same way, by the default of that parameter.
 """
 
 import dataclasses
@@ -24,35 +24,35 @@ learning_rate_schedule : {"constant", "linear", "invscaling"}, \
 momentum : float, default=%(momentum)s
     Momentum of "sgd".
 momentum_ramp : int, default=0
-    Number of epochs during which momentum grows, in equal steps, to its value.
+    Number of epochs during which the momentum grows in equal steps up to `momentum`.
 weight_decay : float, default=%(weight_decay)s
-    Weight of the penalty ½ ‖W‖² on the weights; biases have none.
+    Weight of the penalty ½ ‖W‖² on the weights; biases are not penalised.
 max_norm : float or None, default=None
-    Cap on the norm of each hidden unit's incoming weights.
+    Upper limit of the norm of each hidden unit's weights.
 shuffle : bool, default=True
-    Whether to visit the rows in a new random order every epoch. The order does not
-    depend on the order of the rows in X; False takes them as they come.
+    Whether to visit the rows in a new random order every epoch. This order does not
+    depend on the order of the rows in X. False visits the rows in the order of X.
 warm_start : bool, default=False
-    Whether a second call of `fit` goes on from the first.
+    Whether a second call of `fit` continues from the fitted parameters.
 early_stopping : bool, default=False
-    Whether to hold rows back, stop when their score no longer rises, and keep the
-    parameters of the epoch with the best. %(held_out)s
+    Whether to hold rows back for validation, stop when their score no longer improves, and
+    keep the parameters of the epoch with the best score. %(held_out)s
 validation_fraction : float, default=0.1
-    Share of the rows that are held back.
+    Share of the rows that are held back for `early_stopping`.
 n_iter_no_change : int, default=5
-    Training stops after as many epochs in a row that did not raise the best score by more
-    than `tol`.
+    With `early_stopping`, training stops after this number of successive epochs that do not
+    improve the best score by more than `tol`.
 tol : float, default=1e-4
-    See `n_iter_no_change`.
+    Smallest improvement of the score that counts for `n_iter_no_change`.
 device : str, default="auto"
-    "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
+    "cpu", "cuda" or "cuda:1"; "auto" is CUDA if it is available, else the CPU.
 precision : {"highest", "high", "medium"}, default="%(precision)s"
-    Precision of the matrix products of training, in torch's words: "medium" rounds the
-    factors of large products to bfloat16, in which binary states are exact, where the
-    processor has instructions for it; "high" allows TF32 on CUDA. X in double precision
-    is trained on in double precision. What a fitted model computes is never rounded.
+    Precision of the matrix products in training, with torch's names. "medium" rounds the
+    factors of large products to bfloat16 if the processor supports it; binary states stay
+    exact. "high" allows TF32 on CUDA. If X has double precision, training uses double
+    precision. Methods of a fitted model never use reduced precision.
 verbose : int, default=0
-    1 prints a line an epoch.
+    1 prints one line per epoch.
 random_state : int, RandomState instance or None, default=None
     Seeds the weights, the order of the rows and all sampling. The same integer on the
     same device gives the same model, bit for bit."""
@@ -61,52 +61,52 @@ TRAINING = (
     TRAINED
     + """
 gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
-    How the model's term of the gradient is estimated: "cd" stands for :class:`CD`, "pcd"
-    for :class:`PCD`, "pt" for :class:`ParallelTempering`. An object, such as
-    `PCD(n_steps=5)`, brings settings of its own, which a grid search reaches as
+    How to estimate the model's term of the gradient: "cd" stands for :class:`CD`, "pcd"
+    for :class:`PCD`, "pt" for :class:`ParallelTempering`, with default settings. An object
+    such as `PCD(n_steps=5)` has its own settings, which a grid search can set as
     `gradient__n_steps`.
 l1 : float, default=0.0
-    Weight of the penalty ‖W‖₁ on `components_`; biases have none.
+    Weight of the penalty ‖W‖₁ on `components_`; biases are not penalised.
 max_grad_norm : float or None, default=%(max_grad_norm)s
-    Cap on the norm of the gradient of a batch, over all parameters together.
+    Upper limit of the norm of a batch's gradient, over all parameters together.
 centered : bool, default=True
-    Whether to follow the centred gradient, which learns better models, and the same ones
-    when zeros and ones are exchanged in the data (J. Melchior, A. Fischer, L. Wiskott: How to
+    Whether to use the centred gradient. It learns better models, and it does not depend on
+    which of two states is coded as 1 (J. Melchior, A. Fischer, L. Wiskott: How to
     center deep Boltzmann machines. JMLR 17, 2016).
 sparsity_target : float or None, default=None
-    Mean activation wanted of each hidden unit, between 0 and 1.
+    Desired mean activation of each hidden unit, between 0 and 1; None adds no penalty.
 sparsity_cost : float, default=1.0
-    Weight of the penalty that pulls mean activations to the target: the cross-entropy
-    between the two.
+    Weight of the sparsity penalty: the cross-entropy between `sparsity_target` and the mean
+    activations.
 temperature : float, default=1.0
-    T in p ∝ exp(−E/T): every field, and with real-valued units the variance too, goes by it.
+    T in p ∝ exp(−E/T). It scales every field and, for real-valued units, the variance.
     The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
     act on E/T."""
 )
 
 STACK = """\
 layers : sequence or DBN, default=(256, 128)
-    The stack: a :class:`DBN`, or its `layers`. A DBN that is fitted already is not trained
-    again, and stays as it is: a copy is fine-tuned. Since :func:`sklearn.base.clone`, and so
-    a grid search, forgets what is fitted, wrap it in a
-    :class:`~sklearn.frozen.FrozenEstimator` there.
+    The stack: a :class:`DBN`, or its `layers`. A fitted DBN is not pre-trained again; a copy
+    of it is fine-tuned, and the DBN itself does not change. :func:`sklearn.base.clone`, and
+    so a grid search, discards the fitted attributes: to keep them, wrap the fitted DBN in a
+    :class:`~sklearn.frozen.FrozenEstimator`.
 pretrain : bool, default=True
-    Whether the stack is trained on the rows first. False is the same network without
-    pre-training: it starts as `init="default"` says.
+    Whether to train the stack on the rows before fine-tuning. False initialises the hidden
+    layers as `init="default"` does.
 init : {"pretrained", "default", "scaled"}, default="pretrained"
-    Where the hidden layers start from. "pretrained": the weights and hidden biases of the
-    stack. "default": those that :class:`torch.nn.Linear` would have, uniform between
-    ±1/√n_inputs; nothing is pre-trained then. "scaled": normal numbers with the root mean
-    square of each layer's pre-trained weights, and biases that are all the mean of its
-    pre-trained ones: a control that tells what pre-training does besides setting the scale.
-    The output layer starts as in "default".
+    How to initialise the hidden layers. "pretrained" uses the weights and hidden biases of
+    the stack. "default" uses random values like :class:`torch.nn.Linear`, uniform between
+    ±1/√n_inputs, without pre-training. "scaled" uses normal random weights with the root mean
+    square of each layer's pre-trained weights, and sets all biases of a layer to their
+    pre-trained mean; this is a control for effects of pre-training other than the scale.
+    The output layer is always initialised as in "default".
 freeze : int or "all", default=0
-    How many of the lowest layers keep their weights. "all" trains the output layer alone.
+    Number of lowest layers that are not fine-tuned. "all" trains only the output layer.
 dropout : float, default=0.0
-    Probability that a hidden unit is zero, of a row in an update; others are divided by
-    that of being kept [2]_.
+    Probability that a hidden unit is set to zero, for each row in each update; kept units
+    are divided by 1 − dropout [2]_.
 input_dropout : float, default=0.0
-    The same of an input."""
+    The same probability for each input."""
 
 NETWORK = """\
 history_ : dict of ndarrays of shape (n_iter_,)
@@ -118,7 +118,7 @@ n_features_in_ : int
 feature_names_in_ : ndarray of shape (n_features_in_,)
     Names of the features, where X had names that are strings.
 random_state_ : RandomState
-    The random stream that further training goes on with.
+    The random stream that further training draws from.
 training_state_ : dict of ndarrays
     The moments of the optimiser.
 training_settings_ : dict
@@ -130,16 +130,16 @@ FITTED = """\
 intercept_hidden_ : ndarray of shape (n_components,)
     Hidden biases c.
 h_samples_ : ndarray of shape (n_chains, n_components)
-    Hidden states of the persistent chains, where the gradient keeps some.
+    Hidden states of the persistent chains, if the gradient uses persistent chains.
 history_ : dict of ndarrays of shape (n_iter_,)
-    One entry for each epoch: "epoch", "seconds", "reconstruction_error" (mean squared, of
-    1000 training rows) and, of binary or categorical features, "score" (an estimate of the
-    mean pseudo-log-likelihood, from one feature of each of these rows).
+    One entry for each epoch: "epoch", "seconds", "reconstruction_error" (mean squared error
+    on 1000 training rows) and, for binary or categorical features, "score" (an estimate of
+    the mean pseudo-log-likelihood, from one feature of each of these rows).
 n_iter_ : int
     Number of epochs so far.
 feature_means_ : ndarray of shape (n_visible,)
-    Mean of the visible units in training: where sampling, tempering and estimates of log Z
-    start from.
+    Means of the visible units in training. Sampling, tempering and estimates of log Z start
+    from them.
 encoding_ : object
     The fitted encoding between rows and visible units.
 n_features_in_ : int
@@ -147,9 +147,9 @@ n_features_in_ : int
 feature_names_in_ : ndarray of shape (n_features_in_,)
     Names of the features, where X had names that are strings.
 random_state_ : RandomState
-    The random stream that further training and sampling go on with.
+    The random stream that further training and sampling draw from.
 training_state_ : dict of ndarrays
-    What further training starts from besides the parameters: chains, offsets of the
+    The state that further training needs besides the parameters: chains, offsets of the
     centred gradient and moments of the optimiser.
 training_settings_ : dict
     The settings that this state belongs to; under others training starts a new one.
@@ -159,21 +159,21 @@ training_progress_ : dict
 
 SAMPLING = """\
 method : {"gibbs", "pt"}, default="gibbs"
-    "pt" is parallel tempering: each chain exchanges its state with chains at other
-    levels, one nat apart, down to independent units, where chains move freely between
-    modes. A sweep takes as many times longer as there are levels.
+    "pt" is parallel tempering: each chain exchanges its state with chains at other levels,
+    one nat apart. At the last level the units are independent, and chains move freely
+    between modes. With L levels, a sweep takes L times as long.
 init : array-like of shape (n_samples, n_features), default=None
-    Where the chains start. None draws features that are independent of each other,
-    with the means of the training data.
+    Rows at which the chains start. None draws independent features with the means of the
+    training data.
 temperature : float, default=None
-    Sample from p ∝ exp(−E/temperature); None takes the temperature of the model.
+    Sample from p ∝ exp(−E/temperature); None uses the temperature of the model.
 random_state : int, RandomState instance or None, default=None
-    None goes on with the stream of the fit: another call gives other samples."""
+    None continues the random stream of the fit: each call gives new samples."""
 
 RAISED = """\
 ValueError
-    Where an argument or the data are invalid, and where the parameters are no longer
-    finite at the end of an epoch. The estimator is then as it was before the call."""
+    If an argument or the data are invalid, or if the parameters are no longer finite at
+    the end of an epoch. The estimator is then unchanged."""
 
 #: The texts that stand for %(name)s in a docstring.
 TEXTS = {
@@ -189,7 +189,7 @@ TEXTS = {
 
 
 def _filled(doc):
-    """A docstring with the texts in it, indented like the lines that they stand on."""
+    """Replace %(name)s in a docstring by the text of this name, with the line's indentation."""
 
     def text(match):
         indent, name = match.groups()

@@ -1,7 +1,7 @@
-"""BaseRBM: what every RBM of the package shares, in scikit-learn's terms.
+"""BaseRBM: the base class of all RBMs of the package, with scikit-learn's methods.
 
-Fitted attributes are numpy; tensors live inside a method call. An estimator of the family is its
-parameters, its encoding of rows (`_encoding`) and its units (`_units`).
+Fitted attributes are numpy arrays; tensors exist only during a method call. A subclass defines its
+parameters, the encoding of the rows (`_encoding`) and the units (`_units`).
 """
 
 import copy
@@ -38,14 +38,14 @@ from skebm.fitted import FittedModel
 from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor, level_of_caller
 from skebm.missing import MissingEntries
 
-#: Conditionals whose sum scoring a piece of the held-out rows may cost.
+#: Largest number of terms that the score of one piece of the held-out rows may need.
 FLIPS = 2**24
 GRADIENTS = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
 @estimator
 class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
-    """Base of all models of rows: validation, training, features and scores."""
+    """Base class of all RBMs: validation, training, features and scores."""
 
     n_components: int = field(default=256, kw_only=False)
     gradient: str | Gradient = "pcd"
@@ -74,23 +74,23 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         "score": "pseudo-likelihood = {:.2f}",
         "reconstruction_error": "reconstruction error = {:.2f}",
     }
-    #: What to do where features are real-valued, for a warning.
+    #: Advice for real-valued features, used in a warning.
     _for_real_values: ClassVar[str] = "use GaussianRBM"
 
-    # What a member of the family is: its encoding and its units
+    # Every subclass defines its units, and its encoding if it is not the plain one
 
     def _encoding(self) -> Any:
-        """A new encoding between rows and visible units."""
+        """Return a new, unfitted encoding between rows and visible units."""
         return Encoding()
 
     def _units(self) -> tuple[Units, Units]:
-        """The visible and the hidden units; the parameters they own have their first values."""
+        """Return the visible and the hidden units, with initial values of their parameters."""
         raise NotImplementedError
 
-    # What a member with another coupling or another model in training has besides
+    # Subclasses with another coupling, or with another model during training, override these
 
     def _weights_shape(self, n_visible) -> tuple[int, ...]:
-        """The shape of `components_`; the second number is that of the visible biases."""
+        """The shape of `components_`; its second number is the number of visible biases."""
         return self.n_components, n_visible
 
     def _weights_spread(self, visible, hidden, n_visible) -> float:
@@ -102,19 +102,19 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return 1.7 / n_visible**0.5
 
     def _coupling(self, precision) -> Callable[[torch.Tensor], Coupling]:
-        """What makes the coupling, given the weights."""
+        """Return a function that makes the coupling from the weights."""
         return partial(Dense, precision=precision)
 
     def _in_training(self, model, batches) -> RBM:
-        """The model as it is trained, where that is another one."""
+        """Return the model to train, for example one with dropout."""
         return model
 
     def _without_dropout(self, model) -> RBM:
-        """The model as it is used, given that with the fitted parameters."""
+        """Return the model that predicts, given the model with the fitted parameters."""
         return model
 
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
-        """The targets of the rows and the weights, given y."""
+        """Validate y; return the targets and the weights of the rows."""
         return None, sample_weight
 
     # Training
@@ -131,10 +131,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         y : None
             Ignored; present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the
-            rows repeated that often, and takes as long. Other weights are relative: every
-            row is visited once an epoch, its share of the gradient multiplied by its weight
-            over the mean weight.
+            Weights of the rows. If all weights are integers, the fit is the same, bit for
+            bit, as if each row was repeated that many times, and takes as long. Other weights
+            are relative: every row is visited once per epoch, and its gradient is multiplied
+            by its weight divided by the mean weight.
 
         Returns
         -------
@@ -149,14 +149,14 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, sample_weight=None):
-        """Train for one epoch on the rows of X, going on from where training stopped.
+        """Train for one epoch on the rows of X, starting from the current parameters.
 
-        No rows are held back, whatever `early_stopping` says.
+        `early_stopping` is ignored: all rows are used for training.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data: any number of rows, taken in batches of `batch_size`.
+            Training data: any number of rows, which are split into batches of `batch_size`.
         y : None
             Ignored; present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -172,10 +172,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _prepare_training(
         self, X, y, sample_weight, *, task, rng, resume, classes=None, n_sweeps=None, **settings
     ):
-        """What training starts from.
+        """Validate the arguments of `fit`; return the data to train on.
 
-        X may have missing entries, where the encoding takes them or `n_sweeps` is given. After
-        each epoch they are drawn again by as many sweeps, by default one.
+        X may have missing entries if the encoding accepts them or if `n_sweeps` is given. After
+        each epoch they are drawn again by `n_sweeps` Gibbs sweeps, by default one.
         """
         encoding = self.encoding_ if resume else self._encoding()
         if n_sweeps is None and encoding.takes_missing:
@@ -195,13 +195,15 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             self.encoding_.fit(rows, weight)
         if n_sweeps is None:
             self._check_support(rows)
+        dtype = self.components_.dtype if resume else None
+        data = TrainingData(rows, targets, weight, self.encoding_.encode, dtype)
         if n_sweeps is None or not np.isnan(rows).any():
-            return TrainingData(rows, targets, weight)
+            return data
         missing = MissingEntries(rows, self.encoding_, n_sweeps)
-        return TrainingData(missing.rows, targets, weight, missing)
+        return data._replace(rows=missing.rows, missing=missing)
 
     def _read(self, X, *, reset, allow_nan=False):
-        """The validated rows of X, a column for each visible unit."""
+        """Validate X; return its rows with one column for each visible unit."""
         encoding = self._encoding()
         if not reset:
             encoding.load(self.encoding_)
@@ -209,17 +211,17 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         if reset:
             self.encoding_: Any = encoding
         elif encoding.reads_nan and not allow_nan and np.isnan(rows).any():
-            # Missing and unknown entries get their means, given the others.
+            # Missing and unknown entries are replaced by their means given the other entries.
             fitted = FittedModel(self)
-            rows = fitted.fill(rows, Noise(0, fitted.device, alike=True), n_steps=50)
+            rows = fitted.fill(rows, Noise(0, fitted.device, shared=True), n_steps=50)
         return rows
 
     def _check_same_shape(self):
-        """Raise an error where the parameters ask for weights of another shape than the fitted."""
+        """Raise an error if the parameters do not match the shape of the fitted weights."""
         if self.n_components != len(self.components_):
             raise ValueError(
                 f"n_components={self.n_components} differs from the {len(self.components_)} "
-                "components that were fitted; training goes on only with the same number."
+                "fitted components; to continue training, set n_components to this number."
             )
 
     def _check_support(self, rows):
@@ -233,12 +235,6 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
                 UserWarning,
                 stacklevel=level_of_caller(),
             )
-
-    def _dtype(self):
-        return self.components_.dtype
-
-    def _encoder(self):
-        return self.encoding_
 
     def _trainer(self, data, batches, rng, resume):
         if resume:
@@ -273,7 +269,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
     def _training_state(self, trainer):
         state = super()._training_state(trainer)
-        if self.temperature != 1:  # what was multiplied cannot be divided without rounding
+        if self.temperature != 1:  # multiplying by T and dividing again would round
             state["theta"] = as_numpy(trainer.model.theta)
         return state
 
@@ -288,7 +284,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         }
 
     def _resolved_gradient(self) -> Gradient:
-        """The gradient object, of a short name too."""
+        """The gradient object; a short name such as "pcd" is replaced by an object."""
         gradient = self.gradient
         if isinstance(gradient, str):
             gradient = GRADIENTS[gradient]()
@@ -296,10 +292,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return gradient
 
     def _new_model(self, mean, dtype, rng):
-        """Random weights, and biases at which the mean field has the mean of the data.
+        """A model with random weights, whose mean field has the mean of the data.
 
-        Hidden units start at a field of −1; binary ones are then on a quarter of the time. So they
-        learn what is present in some rows only.
+        Hidden units start with a field of −1, so binary ones are on about a quarter of the time.
+        This makes them learn patterns that are present in some of the rows only.
         """
         visible, hidden = self._units()
         n_visible = len(mean)
@@ -317,7 +313,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return model
 
     def _parameters(self, model) -> dict[str, Any]:
-        # The law exp(−E/T) is that of the parameters over T: arrays have the parameters of E.
+        # The model uses parameters divided by T; the fitted arrays hold the parameters of E.
         energy = (*model.visible.energy_parameters, *model.hidden.energy_parameters)
         others = model.unit_parameters().keys() - set(energy)
         return {
@@ -326,7 +322,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         }
 
     def _parameters_of_use(self, model) -> dict[str, Any]:
-        """The fitted attributes, given a model as it is used."""
+        """The fitted attributes, given a model that `_without_dropout` returned."""
         return self._parameters(model)
 
     def _measure(self, model, rows):
@@ -348,7 +344,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         n_flips = 1 + FLIPS // (len(v) * model.n_hidden)
         return model.pseudo_log_likelihood(v, _sites(model, v, n_flips))
 
-    # What a fitted model can do
+    # Methods of a fitted model
 
     def transform(self, X):
         """Features of each row: the means of the hidden units given the row.
@@ -360,12 +356,12 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         Returns
         -------
         H : ndarray of shape (n_samples, n_components)
-            E[h | v], in the type of `components_`.
+            E[h | v], with the dtype of `components_`.
         """
         return FittedModel(self).features(X)
 
     def inverse_transform(self, H):
-        """Means of the visible units given features, for a row of features each.
+        """Means of the visible units given the hidden features, for each row of H.
 
         Parameters
         ----------
@@ -395,7 +391,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         Returns
         -------
         F : ndarray of shape (n_samples,)
-            log p(v) = −F(v) − log Z; the lower, the likelier.
+            log p(v) = −F(v) − log Z; a lower free energy means a more likely row.
         """
         fitted = FittedModel(self)
 
@@ -405,17 +401,17 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return fitted.apply(free_energy, X)
 
     def score_samples(self, X):
-        """How likely each row is, in nats.
+        """Pseudo-log-likelihood or log-likelihood of each row, in nats.
 
-        Of binary and categorical features this is the pseudo-log-likelihood, exactly:
-        Σ_i log p(v_i | the other features of v). Where a binary feature is grey, the other
-        state is 1 − v_i. :class:`sklearn.neural_network.BernoulliRBM` estimates the same from
-        one random flip.
+        For binary and categorical features this is the exact pseudo-log-likelihood,
+        Σ_i log p(v_i | the other features of v). If a binary feature has a value v_i between 0
+        and 1, its other state is 1 − v_i. :class:`sklearn.neural_network.BernoulliRBM`
+        estimates the same sum from one random flip.
 
-        Where features are real-valued it is the log-likelihood (a density),
-        log p(v) = −F(v) / T − log Z. The first call after a fit computes log Z and keeps it:
+        For real-valued features it is the log-likelihood (a density),
+        log p(v) = −F(v) / T − log Z. The first call after a fit computes log Z and stores it:
         exactly for up to 18 binary hidden units, else by annealed importance sampling with a
-        fixed seed (:func:`skebm.log_partition`, which also tells the error).
+        fixed seed (see :func:`skebm.log_partition`, which also returns the error).
 
         Parameters
         ----------
@@ -424,8 +420,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         Returns
         -------
         score : ndarray of shape (n_samples,)
-            The pseudo-log-likelihood takes the time of n_samples · n_features · n_components
-            softplus functions.
+            The pseudo-log-likelihood evaluates n_samples · n_features · n_components softplus
+            functions.
 
         References
         ----------
@@ -445,7 +441,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         y : None
             Ignored; present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in the mean.
+            Weights of the rows in this mean.
 
         Returns
         -------
@@ -456,7 +452,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
         return float(np.average(scores, weights=sample_weight))
 
-    # What scikit-learn asks
+    # Attributes and methods that scikit-learn uses
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "components_")
@@ -469,7 +465,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def h_samples_(self):
         """Hidden states of the persistent chains: ndarray (n_chains, n_components)."""
         if "chains" not in getattr(self, "training_state_", {}):
-            raise AttributeError("h_samples_ exists after a fit with persistent chains.")
+            raise AttributeError("h_samples_ exists only after a fit with persistent chains.")
         return self.training_state_["chains"]
 
     def __sklearn_tags__(self):
@@ -480,7 +476,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
 
 class OfEncoding:
-    """A fitted attribute that is one of the encoding."""
+    """A fitted attribute whose value is stored in the encoding."""
 
     def __set_name__(self, owner, name):
         self.name = name
@@ -489,12 +485,12 @@ class OfEncoding:
         return self if instance is None else getattr(instance.encoding_, self.name)
 
     def __set__(self, instance, value):
-        instance.encoding_ = copy.copy(instance.encoding_)  # others may have the same one
+        instance.encoding_ = copy.copy(instance.encoding_)  # other estimators may share it
         setattr(instance.encoding_, self.name, value)
 
 
 def squared_errors(model, v, features=None):
-    """Mean squared error of each row's reconstruction, from its features: (n,)."""
+    """Mean squared error of the reconstruction of each row from its features: (n,)."""
     features = model.hidden.features(model.hidden_field(v)) if features is None else features
     h = model.hidden.mean_of_features(features)  # (n, n_hidden)
     error = v - model.visible.mean(model.visible_field(h))  # (n, n_visible)
@@ -502,7 +498,7 @@ def squared_errors(model, v, features=None):
 
 
 def _sites(model, v, n):
-    """Sites of each row, at random but the same in every call: (n_rows, n); None for all."""
+    """n random sites of each row, the same in every call: (n_rows, n); None means all sites."""
     n_sites = model.visible.n_sites(v.shape[1])
     if n >= n_sites:
         return None

@@ -91,10 +91,10 @@ class ChainsMixin:
             Number of sweeps (hidden units given visible ones, then visible given hidden).
         clamped : array-like of bool, of shape (n_features,) or (n_samples, n_features), \
                 default=None
-            Features that keep their values. The others then follow, as `n_steps` grows, the law
-            of the model given these: a conditional sample.
+            Features that keep their values. As `n_steps` grows, the other features become a
+            sample from the model given the clamped ones.
         random_state : int, RandomState instance or None, default=None
-            None goes on with the stream of the fit: another call gives other samples.
+            None continues the random stream of the fit: each call gives new samples.
 
         Returns
         -------
@@ -114,7 +114,7 @@ class ChainsMixin:
         return fitted.present(result)
 
     def _mask(self, clamped, shape):
-        """Which units are clamped, of a mask like X or like a row of X."""
+        """A mask of the clamped units, given a mask in the shape of X or of a row of X."""
         clamped = self.encoding_.flatten(
             check_array(clamped, dtype=bool, ensure_2d=False, allow_nd=True, input_name="clamped")
         )
@@ -237,9 +237,9 @@ class ChainsMixin:
             "mean": E[v_missing | v_observed], averaged over the second half of the sweeps.
             "sample": the missing values after the last sweep, a draw from
             p(v_missing | v_observed); a row without any value becomes a sample of the model.
-            "mean_field": means given means, `n_steps` times; deterministic but for the start.
+            "mean_field": `n_steps` mean-field updates; only the start is random.
         random_state : int, RandomState instance or None, default=None
-            None goes on with the stream of the fit.
+            None continues the random stream of the fit.
 
         Returns
         -------

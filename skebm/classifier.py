@@ -32,16 +32,16 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         P(h_j = 1 | v) = Σ_y p(y | v) σ(x_j + U_jy)                  the features, without the label
         F(v)       = −v·b − log Σ_y exp(d_y + Σ_j softplus(x_j + U_jy))
 
-    What is minimised, over rows and their labels [1]_ ::
+    The training loss, a mean over rows and their labels [1]_ ::
 
         objective="discriminative"  −log p(y | v)
         objective="generative"      −log p(v, y)
         objective="hybrid"          −log p(y | v) − alpha log p(v, y)
 
-    The gradient of log p(y | v) is in closed form; that of log p(v, y) is estimated by the chains
-    of `gradient`, in which labels are sampled as features are. Rows labelled −1 are rows without
-    a label, as elsewhere in scikit-learn: they give the generative term alone, −log p(v). (Where
-    there is only one other label, or −1 is among the `classes` of `partial_fit`, it is a class.)
+    The gradient of log p(y | v) has a closed form; that of log p(v, y) is estimated by the chains
+    of `gradient`, which sample labels together with features. The label −1 marks a row without
+    a label, as elsewhere in scikit-learn; its loss is only the generative term, −log p(v). (If
+    there is only one other label, or −1 is one of the `classes` of `partial_fit`, −1 is a class.)
 
     Parameters
     ----------
@@ -55,20 +55,20 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         Number of epochs. None makes as many as 1000 updates take, at least 15 and at most 50.
     %(training)s
     objective : {"hybrid", "discriminative", "generative"}, default="hybrid"
-        What is minimised, see above.
+        The training loss, see above.
     alpha : float, default=0.01
-        Weight of the generative term of "hybrid"; with 0 it is "discriminative", bit for bit.
+        Weight of the generative term of "hybrid"; 0 is the same as "discriminative", bit for bit.
     unlabeled_weight : float, default=1.0
-        Weight of a row labelled −1, beside one of rows with a label. Where the objective has no
-        generative term such rows are left out.
+        Weight of a row with the label −1; a labelled row has weight 1. If the objective has no
+        generative term, rows with the label −1 are not used.
     visible : {"bernoulli", "mean", "continuous", "spin", "gaussian"}, default="bernoulli"
-        What a feature is: as in :class:`BernoulliRBM`, or "gaussian", a real number whose
-        variance given the hidden units is that of the feature in the training data.
+        Type of the visible units, as in :class:`BernoulliRBM`. "gaussian": a real number whose
+        variance given the hidden units is the variance of the feature in the training data.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
-        What a hidden unit is, as in :class:`BernoulliRBM`; softplus and σ above are then its
-        cumulant and its mean.
+        Type of the hidden units, as in :class:`BernoulliRBM`. For other types than "bernoulli",
+        their cumulant and mean replace softplus and σ above.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, by which `sample_weight` is multiplied; "balanced" is
+        Weights of the classes; `sample_weight` is multiplied by them. "balanced" means
         n_samples / (n_classes · n_samples_of_class).
 
     Attributes
@@ -86,16 +86,16 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
     intercept_label_ : ndarray of shape (n_classes,)
         Biases d of the labels.
     location_ : ndarray of shape (n_features,)
-        With "gaussian" the means of the training rows, else zeros.
+        Means of the training rows if `visible` is "gaussian", else zeros.
     scale_ : ndarray of shape (n_features,)
-        With "gaussian" their standard deviations, else ones.
+        Standard deviations of the training rows if `visible` is "gaussian", else ones.
     %(fitted)s
 
     Notes
     -----
     Penalties on weights and `max_norm` act on W and U together. `history_` has "log_loss" (mean
-    −log p(y | v), in nats) and "accuracy" instead of "score": both of those of 1000 training rows
-    that have a label.
+    −log p(y | v), in nats) and "accuracy" instead of "score". Both are computed on those of 1000
+    training rows that have a label.
 
     See Also
     --------
@@ -116,7 +116,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
     >>> clf.score(X[1000:] / 16, y[1000:]) > 0.93
     True
 
-    What the machine takes for a three:
+    Samples of the class 3:
 
     >>> threes = clf.sample(5, n_steps=100, y=3, random_state=0)
     >>> threes.shape
@@ -251,9 +251,9 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         Parameters
         ----------
         n_samples : int, default=1
-            Number of rows: the ends of as many independent chains.
+            Number of rows; each is the last state of its own independent chain.
         n_steps : int, default=1000
-            Sweeps in each chain.
+            Number of Gibbs sweeps in each chain.
         y : label, or array-like of shape (n_samples,), default=None
             The class, or the class of each row. None draws rows of all classes.
         %(sampling)s
@@ -261,7 +261,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Approximate samples: exact as `n_steps` grows.
+            Approximate samples, which become exact as `n_steps` grows.
         """
         settings = {"method": method, "temperature": temperature}
         if y is None:
@@ -287,21 +287,22 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         return rows
 
     def score_samples(self, X, y=None):
-        """How likely each row is, without or with its label, in nats.
+        """Log-likelihood or pseudo-log-likelihood of each row or labelled row, in nats.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
         y : array-like of shape (n_samples,), default=None
-            The labels, of those in `classes_`.
+            The labels; each is one of `classes_`. None scores the rows without labels.
 
         Returns
         -------
         score : ndarray of shape (n_samples,)
-            Of real-valued features the log-likelihood (a density) log p(v), or log p(v, y), with
-            log Z as in :meth:`GaussianRBM.score_samples`. Of binary ones the pseudo-log-likelihood,
-            exactly: Σ_i log p(v_i | the other features), or log p(y | v) + Σ_i log p(v_i | the
-            other features and y). Without labels this takes n_classes times as long.
+            For real-valued features, the log-likelihood (a density) log p(v), or log p(v, y), with
+            log Z as in :meth:`GaussianRBM.score_samples`. For binary features, the exact
+            pseudo-log-likelihood: Σ_i log p(v_i | the other features), or log p(y | v) +
+            Σ_i log p(v_i | the other features and y). Without labels, this takes n_classes times
+            as long.
         """
         if y is None:
             return super().score_samples(X)
@@ -319,7 +320,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         return scores
 
     def _by_class(self, labels):
-        """The labels that there are, and where."""
+        """Pairs of each distinct label and the indices of its rows."""
         self._check_labels(labels)
         return [(label, np.flatnonzero(labels == label)) for label in np.unique(labels)]
 

@@ -20,16 +20,16 @@ from skebm.rbm import VISIBLE
 
 @estimator
 class ConvRBM(BaseRBM):
-    """Convolutional restricted Boltzmann machine: filters that look at every place of an image.
+    """Convolutional restricted Boltzmann machine: filters are applied at every place of an image.
 
-    The visible units are the pixels of an image with channels, v_c(i, j). Each of the hidden
-    layer's maps h_f(i, j) has one filter W_f, which sees a window of the image at every place,
-    and one bias c_f; each channel has one bias b_c [1]_. With the correlation of filter and
-    image, in steps of s pixels ::
+    The visible units are the pixels of an image with channels, v_c(i, j). Each map h_f(i, j) of
+    the hidden layer has one filter W_f, which is applied to a window at every place of the
+    image, and one bias c_f; each channel has one bias b_c [1]_. With the correlation of filter
+    and image, in steps of s pixels ::
 
         x_f(i, j)  = c_f + Σ_{c,k,l} W_fckl v_c(s i + k, s j + l)
 
-    the joint law of an image and its maps is p(v, h) = exp(−E(v, h)) / Z with ::
+    the joint distribution of an image and its maps is p(v, h) = exp(−E(v, h)) / Z with ::
 
         E(v, h)    = −Σ_c b_c Σ_ij v_c(i, j) − Σ_f Σ_ij h_f(i, j) x_f(i, j)
         P(h_f(i, j) = 1 | v) = σ(x_f(i, j))                          without pooling
@@ -41,14 +41,14 @@ class ConvRBM(BaseRBM):
         P(h_f(i, j) = 1 | v) = exp(x_f(i, j)) / (1 + Σ_block exp(x_f))
         F(v)       = −Σ_c b_c Σ_ij v_c(i, j) − Σ_blocks log(1 + Σ_block exp(x_f))
 
-    and a feature is the probability that one is. Real-valued pixels (`visible="gaussian"`) add
-    ½ ‖v‖² to E and F and have the law N(b_c + Σ_f W_f ∗ h_f, 1) given h, where v is
-    (pixel − location) / σ, with a location and a σ for each channel; densities and all that goes
-    in or comes out are on the scale of the data, as in :class:`GaussianRBM`.
+    and a feature is the probability that one unit of a block is 1. Real-valued pixels
+    (`visible="gaussian"`) add ½ ‖v‖² to E and F. Given h they are N(b_c + Σ_f W_f ∗ h_f, 1),
+    where v is (pixel − location) / σ, with a location and a σ for each channel. Inputs, outputs
+    and densities are on the scale of the data, as in :class:`GaussianRBM`.
 
-    It is the dense model whose matrix holds the filters at every place, and every method is as
-    exact. Gradients are those of one place, on average over all: a learning rate means the same
-    whatever the size of the images.
+    The model equals a dense one whose weight matrix holds the filters at every place, and its
+    methods are as exact. Gradients are averages over all places, so that a learning rate has
+    the same effect for images of any size.
 
     Parameters
     ----------
@@ -62,25 +62,25 @@ class ConvRBM(BaseRBM):
         Number of epochs. None makes as many as 2000 updates take, at least 10 and at most 100.
     %(training)s
     kernel_size : int or (int, int), default=5
-        Height and width of a filter; an image that is smaller has filters of its own size.
+        Height and width of a filter, which are limited to those of the image.
     image_shape : "auto" or tuple of int, default="auto"
         (height, width), or with `channels_last` (height, width, channels) and without (channels,
-        height, width): how the features of a row lie in an image. "auto" takes the shape of the
-        images, where X has more than two dimensions; of rows, a square where the number of
-        features is a square number, and one row of pixels otherwise.
+        height, width): the image shape of a row. With "auto", if X has more than two dimensions,
+        this is the shape of its images; otherwise it is a square if the number of features is a
+        square number, else one row of pixels.
     channels_last : bool, default=True
-        Whether channels are the last axis of images, or the first of each.
+        Whether channels are the last axis of an image; False means the first axis.
     visible : {"bernoulli", "gaussian", "continuous"}, default="bernoulli"
-        What a pixel is: 0 or 1, for which grey values may stand; a real number; a number in
-        [0, 1], as in :class:`BernoulliRBM`.
+        Type of the pixels. "bernoulli": 0 or 1, or a grey value as its probability. "gaussian": a
+        real number. "continuous": a number in [0, 1], as in :class:`BernoulliRBM`.
     variance : {"learned", "fixed"}, default="learned"
-        What σ is, for real-valued pixels: "fixed" is the standard deviation of the channel in the
-        training data; "learned" starts there and is kept between 0.1 and √2 of it.
+        Value of σ for real-valued pixels. "fixed": the standard deviation of the channel in the
+        training data. "learned": starts there and stays between 0.1 and √2 times this value.
     pool_size : int or None, default=None
-        Height and width of the blocks of which at most one unit is 1; blocks at the far edges may
-        be smaller. None pools nothing.
+        Height and width of the blocks in which at most one unit is 1; blocks at the far edges may
+        be smaller. None means no pooling.
     stride : int, default=1
-        Pixels from one place of a filter to the next.
+        Step between neighbouring places of a filter, in pixels.
 
     Attributes
     ----------
@@ -91,15 +91,14 @@ class ConvRBM(BaseRBM):
     image_shape_ : tuple of 3 int
         Shape of an image, channels included.
     input_shape_ : tuple of int
-        Shape of one of the rows, or images, of X: that of everything in the place of X that
-        methods return.
+        Shape of one row, or image, of X. Methods that return rows return them in this shape.
     kernel_shape_ : (int, int)
         Height and width of a filter.
     location_, scale_ : ndarray of shape (n_features,)
-        Mean and standard deviation of each pixel's channel, where `visible` is "gaussian"; else
+        Mean and standard deviation of each pixel's channel if `visible` is "gaussian"; else
         0 and 1.
     log_scales_ : ndarray of shape (n_channels,)
-        log (σ / scale), where it is learned.
+        log (σ / scale), if `variance` is "learned".
     %(fitted)s
 
     See Also
@@ -109,21 +108,21 @@ class ConvRBM(BaseRBM):
 
     Notes
     -----
-    Wherever rows are taken, images are too, in arrays of the shape (n_samples, *image_shape_), or
-    (n_samples, height, width) where there is one channel; masks (`clamped`) may be images as well.
+    All methods that accept rows also accept images, in arrays of shape (n_samples, *image_shape_),
+    or (n_samples, height, width) for one channel. Masks (`clamped`) may be images as well.
 
-    Convolutions are never rounded, whatever `precision` says.
+    Convolutions always use full precision; `precision` does not affect them.
 
-    Contrastive divergence, the default, makes features quickly and safely. To sample, to fill in
-    what is hidden, or for likelihoods, take `gradient="pcd"`.
+    The default gradient, contrastive divergence, learns features quickly and reliably. To sample,
+    to fill in missing pixels, or to compute likelihoods, use `gradient="pcd"`.
 
-    Filters should be as large as the strokes or edges that they are to find. Features are many,
+    Filters should be about as large as the strokes or edges to detect. There are many features,
     n_components times the number of places over pool_size², and each varies little: scale them
-    before a linear model. Where images of strokes are mostly empty, a `sparsity_target` of a
-    hundredth or a few, for each unit of a map, and a `learning_rate` of several make filters that
-    find the strokes. Pixels at the rim of an image are seen from few places, a corner from one:
-    where something is there, some filters learn to tell rims, unless images fade out. Two of these
-    models stack: the maps of one are the channels of the next,
+    before a linear model. For mostly empty images of strokes, a `sparsity_target` of one or a few
+    hundredths and a `learning_rate` of several units give filters that detect the strokes.
+    Pixels near the border of an image are covered by few filter places, a corner by only one.
+    If the border is not empty, some filters learn to detect it. Two such models can be stacked:
+    the maps of the first are the channels of the second,
     `ConvRBM(image_shape=first.maps_shape_, channels_last=False)`.
 
     References
@@ -217,8 +216,8 @@ class ConvRBM(BaseRBM):
         super()._check_same_shape()
         if self._kernel_shape() != self.kernel_shape_:
             raise ValueError(
-                f"kernel_size={self.kernel_size} differs from that of the fitted filters, "
-                f"{self.kernel_shape_}; training goes on only with the same."
+                f"kernel_size={self.kernel_size} differs from the shape of the fitted filters, "
+                f"{self.kernel_shape_}; to continue training, set kernel_size to this shape."
             )
 
     def _kernel_shape(self):
@@ -231,7 +230,7 @@ class ConvRBM(BaseRBM):
         return tuple(min(k, side) for k, side in zip(sizes, self.encoding_.sides))
 
     def _unpooled_shape(self):
-        """Filters, height and width of the maps."""
+        """Number of filters, height and width of the maps before pooling."""
         pairs = zip(self.encoding_.sides, self._kernel_shape())
         return self.n_components, *((side - k) // self.stride + 1 for side, k in pairs)
 
@@ -242,7 +241,7 @@ class ConvRBM(BaseRBM):
 
     @property
     def maps_shape_(self):
-        """Filters, height and width of the maps that `transform` gives, pooled if they are."""
+        """Number of filters, height and width of the maps of `transform`, after pooling."""
         check_is_fitted(self)
         n_filters, *sides = self._unpooled_shape()
         return n_filters, *(-(-side // (self.pool_size or 1)) for side in sides)
@@ -261,8 +260,8 @@ class ConvRBM(BaseRBM):
         Returns
         -------
         maps : ndarray of shape (n_samples, n_components, height, width)
-            What each filter finds, and where: E[h | v], or where it is pooled, the probability
-            that a unit of the block is 1.
+            E[h | v] of each filter at each place or, with pooling, the probability that a unit
+            of the block is 1.
         """
         features = self.transform(X)
         return features.reshape(len(features), *self.maps_shape_)

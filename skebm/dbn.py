@@ -1,4 +1,4 @@
-"""DBN: restricted Boltzmann machines, each trained on the features of the one below."""
+"""DBN: a stack of RBMs, each trained on the features of the RBM below."""
 
 import copy
 from collections.abc import Sequence
@@ -26,7 +26,6 @@ from skebm._sklearn import (
     validate_params,
 )
 from skebm.base import BaseRBM
-from skebm.encoding import Encoding
 from skebm.engine.batches import chunks, to_device
 from skebm.engine.noise import Noise
 from skebm.engine.stack import Residual, bound
@@ -36,7 +35,7 @@ from skebm.fitted import FittedModel, FittedStack
 from skebm.fitting import Fit, History, Schedule, TrainingData, seed_of, unchanged_on_error
 from skebm.rbm import BernoulliRBM
 
-#: Parameters of the layers that the stack can set in all of them.
+#: Parameters that the stack can set in all layers.
 OF_LAYERS = (
     "learning_rate",
     "learning_rate_schedule",
@@ -53,9 +52,9 @@ OF_LAYERS = (
 
 
 class OfLastLayer:
-    """A method of the last layer, which is given what the layers below make of the rows.
+    """A method that calls the last layer's method of the same name on the features below it.
 
-    The stack has it where the last layer has it, before and after fit.
+    The stack has this method if the last layer has it, before and after fit.
     """
 
     def __init__(self, summary):
@@ -85,7 +84,7 @@ ROWS = """
         Returns
         -------
         result : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            As that of the last layer.
+            The result of the last layer.
         """
 
 
@@ -98,69 +97,69 @@ class DBN(
 ):
     """Deep belief network: a stack of restricted Boltzmann machines.
 
-    Each layer is trained on exactly what `transform` of the layer below gives [1]_. What comes
-    out of it, x = h_0, is a model of rows in which the top machine makes h_{L−1}, and the layers
-    below pass it down ::
+    Each layer is trained on the output of `transform` of the layer below [1]_. The stack is a
+    generative model of rows x = h_0: the top RBM generates h_{L−1}, and each layer below
+    generates its visible units from its hidden units ::
 
         p(x)  = Σ_h p(x | h_1) p(h_1 | h_2) … p_top(h_{L−1})
         log p(x) ≥ Σ_k E_q[log p(h_{k−1} | h_k) − log q(h_k | h_{k−1})] + E_q[log p_top(h_{L−1})]
 
-    where q(h_k | h_{k−1}), a layer's law of its hidden units, also gives the features. With
-    `fine_tune="up-down"` all layers are then trained together, by contrastive wake-sleep [1]_:
-    the way up and the way down get weights of their own.
+    where q(h_k | h_{k−1}) is the conditional distribution of a layer's hidden units; its mean
+    gives the features. With `fine_tune="up-down"` all layers are then trained together by
+    contrastive wake-sleep [1]_, with separate weights for the way up and the way down.
 
     Parameters
     ----------
     layers : sequence, default=(256, 128)
-        The layers, from the data up: each a number, which stands for a :class:`BernoulliRBM` with
-        so many hidden units, an estimator of this package, or a pair of a name and one of these. A
-        grid search reaches a layer by its name, and its parameters as `name__parameter`; layers
+        The layers, from the data up. Each is a number of hidden units (it stands for a
+        :class:`BernoulliRBM`), an RBM of this package, or a pair of a name and one of these. A
+        grid search sets a layer by its name, and its parameters by `name__parameter`; layers
         without a name are called layer1, layer2, … A fitted layer in a
-        :class:`~sklearn.frozen.FrozenEstimator` is taken as it is. The images of a
-        :class:`ConvRBM` on another one are the maps of the one below. A last layer that is an
-        :class:`RBMClassifier` is given the labels, and the stack is a classifier [1]_.
+        :class:`~sklearn.frozen.FrozenEstimator` is not trained. A :class:`ConvRBM` on top of
+        another one takes the maps of the layer below as its images. If the last layer is an
+        :class:`RBMClassifier`, it is trained with the labels, and the stack is a classifier [1]_.
     learning_rate, learning_rate_schedule, batch_size, n_iter, gradient, momentum, weight_decay, \
             temperature, device, precision, verbose : a value, a sequence or None, default=None
-        Parameters of the layers: a value is set in all of them, a sequence has one for each
-        layer. None, also in a sequence, leaves a layer what it has.
+        Parameters of the layers: a single value is set in all layers, a sequence has one value
+        for each layer. None, also in a sequence, keeps the layer's own value.
     output : {"top", "all"}, default="top"
-        What `transform` gives: the features of the top layer, or those of all layers side by side.
+        What `transform` returns: the features of the top layer, or of all layers, concatenated.
     residual : tuple of two floats or None, default=None
-        ζ₁ and ζ₂ of a residual path around the units of every layer [2]_: with a = c + W v, its
+        ζ₁ and ζ₂ of a residual path around the units of every layer [2]_. With a = c + W v, the
         features are (ζ₁ σ(a) + ζ₂ max(a, 0) / r) / m, where r is the largest a over the training
-        rows, and m the largest result, if that is above 1. (1, 0) is as good as None. It needs
-        layers with binary hidden units.
+        rows, and m is the largest numerator, or 1 if that is smaller. None and (1, 0) give the
+        same features. All layers must have binary hidden units.
     fine_tune : {"up-down"} or None, default=None
-        Whether the layers are trained together in the end.
+        How to train all layers together after they are trained one by one; None does not.
     fine_tune_n_iter : int, default=10
-        Number of epochs of it.
+        Number of epochs of fine-tuning.
     fine_tune_learning_rate : float, default=0.01
-        Learning rate of it.
+        Learning rate of fine-tuning.
     warm_start : bool, default=False
-        Whether a second call of `fit` goes on from the first: each layer does, from the first to
-        the last; after "up-down" all layers together.
+        Whether a second call of `fit` continues from the fitted stack. Each layer is trained
+        further, from the first to the last; after "up-down", all layers together.
     random_state : int, RandomState instance or None, default=None
-        Seeds the layers that have no `random_state` of their own: they draw from it one after
-        another.
+        Seeds the layers that have no `random_state` of their own; they draw from it one after
+        the other.
 
     Attributes
     ----------
     estimators_ : list
-        The fitted layers. Their hidden units given their visible ones are the way up.
+        The fitted layers. They are the way up, from visible to hidden units.
     generative_ : list
-        The way down: layers whose visible units given their hidden ones lead from one level to
-        the next. Those of `estimators_`, until "up-down" has given it weights of its own.
+        The layers of the way down, from hidden to visible units. They are the layers of
+        `estimators_`, except after "up-down", which gives the way down its own weights.
     residual_maxima_ : ndarray of shape (n_layers, 2)
         r and m of each layer, with `residual`.
     history_ : dict of ndarrays
-        One entry for each epoch of each layer: "layer", from 0 on, and what the `history_` of the
-        layers has. −1 stands for epochs of "up-down".
+        One entry for each epoch of each layer: "layer", counted from 0, and the columns of the
+        layers' `history_`. Layer −1 stands for epochs of "up-down".
     classes_ : ndarray of shape (n_classes,)
-        The labels, where the top layer is a classifier.
+        The labels, if the top layer is a classifier.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the features, where X had names that are strings.
+        Names of the features, if X had column names that are all strings.
 
     See Also
     --------
@@ -245,7 +244,7 @@ class DBN(
         return named[-1][1] if named else None
 
     def get_params(self, deep=True):
-        """The parameters of this estimator, with deep=True also the layers and theirs.
+        """The parameters of this estimator; with deep=True, also the layers and their parameters.
 
         Parameters
         ----------
@@ -258,12 +257,12 @@ class DBN(
         return self._get_params("_named_layers", deep=deep)
 
     def set_params(self, **params):
-        """Set parameters of this estimator, its layers by their names, and theirs.
+        """Set parameters of this estimator, its layers by name, and parameters of the layers.
 
         Parameters
         ----------
         **params : dict
-            Such as `layer1=GaussianRBM(64)` or `layer1__learning_rate=0.1`.
+            For example `layer1=GaussianRBM(64)` or `layer1__learning_rate=0.1`.
 
         Returns
         -------
@@ -274,7 +273,7 @@ class DBN(
         return self._set_params("_named_layers", **params)
 
     def _configured(self):
-        """The layers as they are to be fitted, and how a message names each."""
+        """Copies of the layers, with the parameters that the stack sets in them."""
         named = self._named_layers
         if not named:
             raise ValueError("layers must have at least one layer; got none.")
@@ -303,8 +302,8 @@ class DBN(
             return [value] * n_layers
         if len(value) != n_layers:
             raise ValueError(
-                f"{name} has {len(value)} values for {n_layers} layers; give one for each, or a "
-                "single one for all."
+                f"{name} has {len(value)} values for {n_layers} layers; give one value for each "
+                "layer, or a single value for all."
             )
         return value
 
@@ -312,14 +311,14 @@ class DBN(
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, sample_weight=None):
-        """Train the layers, one after another, and where `fine_tune` says so all together.
+        """Train the layers one after the other, then together if `fine_tune` is set.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data, of the kind that the first layer takes.
+            Training data that the first layer accepts.
         y : array-like of shape (n_samples,), default=None
-            Labels, for layers that are classifiers; others ignore them.
+            Labels, used by layers that are classifiers; other layers ignore them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, as in :meth:`BernoulliRBM.fit`.
 
@@ -331,26 +330,26 @@ class DBN(
         Raises
         ------
         ValueError
-            Where an argument or the data are invalid, and where a layer diverges. The estimator
-            is then as it was before the call.
+            If an argument or the data are invalid, or if a layer diverges. The estimator is then
+            unchanged.
         """
         resume = self.warm_start and self.__sklearn_is_fitted__()
         return self._train(X, y, sample_weight, resume=resume)
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, classes=None, sample_weight=None):
-        """Train each layer for one epoch, on what those below, just trained, make of the rows.
+        """Train each layer for one epoch, on the features of the newly trained layers below.
 
-        After "up-down", an epoch of that.
+        After "up-down" fine-tuning, train for one epoch of "up-down" instead.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
             Training data: any number of rows.
         y : array-like of shape (n_samples,), default=None
-            Labels, for layers that are classifiers.
+            Labels, used by layers that are classifiers.
         classes : array-like of shape (n_classes,), default=None
-            All labels that there are; a classifier needs them in the first call.
+            All possible labels; a classifier needs them in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows.
 
@@ -366,11 +365,11 @@ class DBN(
         with unchanged_on_error(self):
             layers = self._configured()
             if self.fine_tune is not None and self._residual_shares() is not None:
-                raise ValueError('fine_tune="up-down" has no residual path; set residual=None.')
+                raise ValueError('fine_tune="up-down" allows no residual path; set residual=None.')
             if resume and len(layers) != len(self.estimators_):
                 raise ValueError(
                     f"layers has {len(layers)} layers, but {len(self.estimators_)} were fitted; "
-                    "training goes on only with as many."
+                    "to continue training, keep the number of layers."
                 )
             was_tuned = resume and bool(self.untied_)
             tune = was_tuned or (self.fine_tune is not None and not partial)
@@ -394,8 +393,8 @@ class DBN(
     def _fit_layers(self, layers, X, given, sample_weight, task, *, old, partial):
         """Fit the layers from the first to the last, and the maxima of their residual paths.
 
-        `given` is what layers that are classifiers get besides, `old` are the fitted layers that
-        training goes on from.
+        `given` holds the extra arguments for layers that are classifiers; `old` holds the fitted
+        layers to continue from, or is None.
         """
         shares, maxima = self._residual_shares(), []
         rng = check_random_state(self.random_state)
@@ -421,13 +420,13 @@ class DBN(
             self.residual_maxima_ = np.array(maxima)
 
     def _fit_layer(self, layer, X, given, sample_weight, task, rng, old, partial):
-        """A layer, fitted to what the layers below make of the rows."""
+        """Fit a layer to the features of the layers below."""
         if _is_frozen(layer):
             return layer.estimator
         layer = layer if old is None else _resumed(layer, old)
         train = layer.partial_fit if partial else layer.fit
         labels = given if get_tags(layer).estimator_type == "classifier" else {}
-        with _stream(layer, rng), task.propagate_callback_context(layer):
+        with random_stream(layer, rng), task.propagate_callback_context(layer):
             task.call_on_fit_task_begin(estimator=self, X=X)
             train(X, sample_weight=sample_weight, **labels)
             task.call_on_fit_task_end(estimator=self, X=X)
@@ -439,25 +438,26 @@ class DBN(
         shares = [s for s in self.residual if isinstance(s, Real) and s >= 0]
         if len(shares) != 2 or len(self.residual) != 2 or sum(shares) == 0:
             raise ValueError(
-                "residual must be two numbers, none negative and not both zero; got "
+                "residual must be two numbers, not negative and not both zero; got "
                 f"{self.residual!r}."
             )
         return tuple(float(share) for share in shares)
 
     def _tune(self, X, y, sample_weight, task, n_epochs):
-        """Contrastive wake-sleep: epochs of all layers together."""
+        """Train all layers together by contrastive wake-sleep."""
         first, top = FittedModel(self.estimators_[0]), self.estimators_[-1]
         rows = first.read(X)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, rows, ensure_non_negative=True)
         targets, weight = top._validate_targets(y, rows, sample_weight, classes=None, reset=False)
-        batches = top._batches(TrainingData(rows, targets, weight), first.dtype, Encoding().encode)
+        data = TrainingData(rows, targets, weight, dtype=first.dtype)
+        batches = top._batches(data)
         up, down = (
             [FittedModel(layer).layer(batches.device) for layer in layers[:-1]]
             for layers in (self.estimators_, self.generative_)
         )
         top_layer, rng = FittedModel(top).layer(batches.device), copy.deepcopy(top.random_state_)
-        trainer = top._trainer(TrainingData(rows, targets), batches, rng, resume=True)
+        trainer = top._trainer(data, batches, rng, resume=True)
         stack = UpDown(trainer, up, down, top_layer, rows.shape[1])
         history = History(self.fine_tuning_)
 
@@ -479,10 +479,10 @@ class DBN(
         self.estimators_, self.untied_ = [*lower, tuned], untied
         self.fine_tuning_ = history.as_arrays()
 
-    # What a fitted stack can do
+    # Methods of a fitted stack
 
     def transform(self, X):
-        """Features of each row: those of the top layer, or with `output="all"` of all layers.
+        """Features of each row, from the top layer or, with `output="all"`, from all layers.
 
         Parameters
         ----------
@@ -497,16 +497,16 @@ class DBN(
         return features[-1] if self.output == "top" else np.hstack(features)
 
     def _below(self, X):
-        """What the last layer is given."""
+        """The input of the last layer."""
         return FittedStack(self).below(X)
 
     def inverse_transform(self, H):
-        """Rows, of features: from layer to layer, the means of the visible units.
+        """Rows given features: each layer passes down the means of its visible units.
 
         Parameters
         ----------
         H : array-like of shape (n_samples, n_features_out)
-            With `output="all"` those of the top layer, which stand last, count.
+            With `output="all"`, only the last columns are used, the features of the top layer.
 
         Returns
         -------
@@ -523,7 +523,7 @@ class DBN(
         return H
 
     def reconstruction_error(self, X):
-        """Mean squared error of each row that comes up and down again.
+        """Mean squared error of the reconstruction of each row.
 
         Parameters
         ----------
@@ -532,7 +532,8 @@ class DBN(
         Returns
         -------
         error : ndarray of shape (n_samples,)
-            Of `inverse_transform(transform(X))`; of a table in numbers, one-hot for categories.
+            The error of `inverse_transform(transform(X))`; categories are compared as one-hot
+            vectors.
         """
         first, (*_, H) = FittedModel(self.estimators_[0]), FittedStack(self).features(X)
         rows, again = first.read(X), first.read(self.inverse_transform(H))
@@ -547,18 +548,18 @@ class DBN(
         prefer_skip_nested_validation=True,
     )
     def score_samples(self, X, *, method="auto", n_draws=10):
-        """How likely each row is, in nats.
+        """Log-likelihood bound, or score by the top layer, of each row, in nats.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
         method : {"auto", "bound", "top"}, default="auto"
-            "auto" is "bound" where there is one. "bound": the variational lower bound of log p(x),
-            with log Z of the top layer as in :func:`skebm.log_partition`, exact for up to 18 units
-            and else estimated with a fixed seed. The expectation over q is the mean of `n_draws`
-            draws, also with a fixed seed, the same for every row. Of a single layer it is
-            log p(x). "top": what `score_samples`
-            of the top layer says of what the layers below make of the row.
+            "bound" is the variational lower bound of log p(x). The log Z of the top layer comes
+            from :func:`skebm.log_partition`: exact for up to 18 units, else estimated with a fixed
+            seed. The expectation over q is the mean of `n_draws` draws with a fixed seed, the same
+            for every row. For a single layer the bound is log p(x). "top" is `score_samples` of
+            the top layer, applied to the features of the layers below. "auto" is "bound" if the
+            stack has a bound, else "top".
         n_draws : int, default=10
             Number of draws for "bound".
 
@@ -569,14 +570,14 @@ class DBN(
         Raises
         ------
         ValueError
-            For "bound", where the features of a layer are no means of its units: pooled layers,
-            and a residual path.
+            If `method` is "bound" and the features of a layer are not the means of its units
+            (pooled layers, or a residual path).
         """
         check_is_fitted(self)
         if method == "bound" and not self._has_bound:
             raise ValueError(
-                'method="bound" needs layers whose features are means of their units: no pool_size '
-                "below the top, and residual=None."
+                'method="bound" needs layers whose features are means of their units; set '
+                'pool_size=None below the top and residual=None, or use method="top".'
             )
         if method == "top" or not self._has_bound:
             return self.estimators_[-1].score_samples(self._below(X))
@@ -591,14 +592,14 @@ class DBN(
             scores = np.full(rows.shape[0], -volume - kept_log_partition(top.estimator))
             for piece in chunks(rows, sum(layer.model.row_size for layer in layers)):
                 tensor = to_device(rows[piece], top.device, stack.models[0].dtype)
-                noise = Noise(0, top.device, alike=True)
+                noise = Noise(0, top.device, shared=True)
                 for _ in range(n_draws):
                     draw = bound(layers, down, tensor, noise)
                     scores[piece] += draw.double().cpu().numpy() / n_draws
         return scores
 
     def score(self, X, y=None, sample_weight=None):
-        """Mean of :meth:`score_samples`; of a stack that is a classifier, the accuracy.
+        """Mean of :meth:`score_samples`; for a stack that is a classifier, the accuracy.
 
         Parameters
         ----------
@@ -645,33 +646,33 @@ class DBN(
         temperature=None,
         random_state=None,
     ):
-        """Draw rows: chains in the top layer, then one draw from each layer on the way down.
+        """Draw rows: run chains in the top layer, then draw once from each layer below.
 
         Parameters
         ----------
         n_samples : int, default=1
-            Number of rows: the ends of as many independent chains.
+            Number of rows; each is the last state of its own independent chain.
         n_steps : int, default=1000
-            Sweeps in each chain.
+            Number of Gibbs sweeps in each chain.
         y : label, or array-like of shape (n_samples,), default=None
-            The class, or the class of each row, where the top layer is a classifier.
+            One class for all rows, or one for each row, if the top layer is a classifier.
         mean : bool, default=False
-            Whether the last layer on the way, that of the rows, gives its means instead of a draw:
-            grey values for pictures.
+            Whether the first layer, which models the rows, returns means instead of a draw, for
+            example grey values for images.
         method : {"gibbs", "pt"}, default="gibbs"
             As in :meth:`BernoulliRBM.sample`.
         init : array-like of shape (n_samples, n_features), default=None
-            Rows that the chains start from, as the layers below the top see them.
+            Rows to start from; the chains start at their features below the top layer.
         temperature : float, default=None
-            The top is sampled at, p ∝ exp(−E/temperature); None takes its own temperature.
+            Sample the top layer from p ∝ exp(−E/temperature); None uses its own temperature.
         random_state : int, RandomState instance or None, default=None
-            None goes on with the stream of the top layer: another call gives other samples.
+            None continues the random stream of the top layer: each call gives new samples.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Approximate samples: exact as `n_steps` grows. Where a layer is pooled, the units of a
-            block are given their means.
+            Approximate samples, which become exact as `n_steps` grows. In a pooled layer, the
+            units of a block are set to their means.
         """
         check_is_fitted(self)
         *below, top = self.generative_
@@ -679,10 +680,12 @@ class DBN(
         labels = {}
         if y is not None:
             if not hasattr(self, "predict"):
-                raise ValueError("y needs a top layer that is a classifier, RBMClassifier.")
+                raise ValueError(
+                    "y needs a top layer that is a classifier; pass y=None, or use RBMClassifier."
+                )
             labels = {"y": y}
         if mean and not below:
-            raise ValueError("mean=True needs a layer below the top, whose means it gives.")
+            raise ValueError("mean=True needs a layer below the top; set mean=False.")
         start = None if init is None else self._below(init)
         rows = top.sample(
             n_samples,
@@ -702,19 +705,19 @@ class DBN(
             rows = fitted.reconstruct(rows, noise)
         return rows
 
-    # Where the top layer is a classifier
+    # Methods of a stack whose top layer is a classifier
 
-    predict = OfLastLayer("The likeliest class of each row, where the last layer is a classifier.")
-    predict_proba = OfLastLayer("p(y | what the layers below the last one make of the row).")
+    predict = OfLastLayer("The most likely class of each row, if the last layer is a classifier.")
+    predict_proba = OfLastLayer("p(y | features below the last layer), for each row.")
     predict_log_proba = OfLastLayer("The logarithm of :meth:`predict_proba`.")
-    decision_function = OfLastLayer("Scores of the classes, where the last layer is a classifier.")
+    decision_function = OfLastLayer("Scores of the classes, if the last layer is a classifier.")
 
     @property
     def classes_(self):
         """The labels: ndarray of shape (n_classes,)."""
         return self.estimators_[-1].classes_
 
-    # What is known of the layers
+    # Attributes that come from the layers
 
     @property
     def history_(self):
@@ -733,7 +736,7 @@ class DBN(
 
     @property
     def feature_names_in_(self):
-        """Names of the features, where X had names that are strings."""
+        """Names of the features, if X had column names that are all strings."""
         return self.estimators_[0].feature_names_in_
 
     @property
@@ -745,7 +748,7 @@ class DBN(
 
     @property
     def generative_(self):
-        """The way down: list of fitted layers."""
+        """The layers of the way down: list of fitted layers."""
         return [*self.untied_, *self.estimators_[len(self.untied_) :]]
 
     @property
@@ -755,7 +758,7 @@ class DBN(
 
     @property
     def _has_bound(self):
-        """Whether the features that a layer gives the next one are means of its units."""
+        """Whether the features of every layer below the top are the means of its hidden units."""
         pooled = [FittedModel(layer).rbm().hidden.block_size > 1 for layer in self.estimators_[:-1]]
         return self.residual is None and not any(pooled)
 
@@ -783,7 +786,7 @@ def _is_frozen(layer):
 
 
 def _resumed(layer, fitted):
-    """The fitted layer, with the parameters of the other, ready to go on."""
+    """A copy of the fitted layer with the parameters of `layer`, to continue training."""
     if _is_frozen(layer):
         return fitted
     params = layer.get_params(deep=False) | {"warm_start": True}
@@ -791,8 +794,8 @@ def _resumed(layer, fitted):
 
 
 @contextmanager
-def _stream(layer, rng):
-    """Let a layer that has no random stream of its own draw from another."""
+def random_stream(layer, rng):
+    """Let a layer without a `random_state` use `rng` inside the block."""
     has_none = layer.random_state is None
     if has_none:
         layer.set_params(random_state=rng)
@@ -804,7 +807,7 @@ def _stream(layer, rng):
 
 
 def _set_image_shape(layer, below):
-    """Let a layer of images take the maps of the layer below for its images."""
+    """If both are convolutional, use the maps of the layer below as images of this layer."""
     if getattr(layer, "image_shape", None) == "auto" and hasattr(below, "maps_shape_"):
         layer.set_params(image_shape=below.maps_shape_, channels_last=False)
 
@@ -815,7 +818,7 @@ def _fitted_residual(layer, X, shares, before, sample_weight):
     units = fitted.rbm().hidden
     if not (units.is_discrete and units.support == (0.0, 1.0)):
         raise ValueError(
-            f"residual needs layers with binary hidden units, and no pool_size; got {layer!r}."
+            f"residual needs layers with binary hidden units and no pool_size; got {layer!r}."
         )
     field = fitted.apply(lambda model, v: model.hidden_field(v), X)
     if sample_weight is not None:

@@ -1,10 +1,10 @@
-"""Encodings: what lies between the rows that a user brings and the visible units of a model.
+"""Encodings: conversions between the rows of X and the visible units of a model.
 
     X  ── read ──▶  rows, one number for each unit  ── encode ──▶  visible units     (tensors)
     X  ◀── present ──  rows  ◀── decode ──  visible units
 
-An encoding learns its fitted state, numpy arrays and plain Python, from the training rows:
-`read(reset=True)` learns which columns or images there are, `fit` learns location and scale.
+An encoding learns its fitted state (numpy arrays and plain Python objects) from the training rows:
+`read(reset=True)` learns the columns or the image shape, `fit` learns location and scale.
 """
 
 import math
@@ -30,29 +30,29 @@ from skebm.engine.units import (
 
 
 class Encoding:
-    """The plain encoding: the features of a row are the visible units, as they are."""
+    """The plain encoding: the visible units are the features of a row, unchanged."""
 
-    #: Whether entries may be missing (NaN), in training too.
+    #: Whether entries may be missing (NaN), also in training.
     takes_missing = False
     #: Whether `read` returns NaN where an entry is missing or unknown.
     reads_nan = False
-    #: Whether encoded features have a variance of one, by which new weights are scaled.
+    #: Whether encoded features have variance one; the scale of new weights depends on this.
     is_standardised = False
 
     def set_input_tags(self, tags):
-        """Say in scikit-learn's tags which X can be read."""
+        """Set scikit-learn's input tags: the kinds of X that `read` accepts."""
         tags.sparse = True
 
     def load(self, fitted):
-        """Take the fitted state of another encoding of this kind."""
+        """Copy the fitted state of another encoding of the same class."""
         vars(self).update({name: v for name, v in vars(fitted).items() if name.endswith("_")})
 
     def keep_weighted(self, X, sample_weight):
-        """X and the weights, without the rows of weight zero where these must not be read."""
+        """X and the weights; a subclass may leave out the rows of weight zero."""
         return X, sample_weight
 
     def read(self, estimator, X, *, reset, allow_nan=False):
-        """The validated rows of X as numbers, a column for each visible unit."""
+        """Validate X; return its rows as numbers, with one column for each visible unit."""
         return validate_data(
             estimator,
             as_array(X),
@@ -63,15 +63,15 @@ class Encoding:
         )
 
     def fit(self, rows, sample_weight):
-        """Learn what `encode` needs; rows as `read` returns them."""
+        """Learn the state of `encode` from rows that `read` returned."""
         return self
 
     def encode(self, rows):
-        """Visible units, of rows: tensors (n, n_visible)."""
+        """Convert rows to visible units: tensors (n, n_visible)."""
         return rows
 
     def decode(self, v):
-        """Rows, of visible units: the inverse of `encode`."""
+        """Convert visible units to rows: the inverse of `encode`."""
         return v
 
     def log_volume(self):
@@ -83,11 +83,11 @@ class Encoding:
         return np.arange(n_visible)
 
     def flatten(self, array):
-        """An array in the shape of X, or of one row of X, with the shape of rows."""
+        """Reshape an array that has the shape of X, or of one row of X, to that of rows."""
         return array
 
     def present(self, rows):
-        """Rows in the form that X had in `fit`."""
+        """Convert rows to the form that X had in `fit`."""
         return rows
 
 
@@ -121,7 +121,7 @@ class Standardised(Encoding):
 
 
 class Images(Standardised):
-    """Images, as rows of pixels or as arrays, standardised channel by channel.
+    """Images, given as rows of pixels or as arrays; each channel is standardised.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class Images(Standardised):
         return rows
 
     def _shape_of_images(self, given, n_features):
-        """The shape of an image; `given` is that of the images in X, None where X has rows."""
+        """The shape of an image; `given` is the image shape of X, or None if X has plain rows."""
         if isinstance(self.image_shape, str):
             if given is not None:
                 return given
@@ -186,7 +186,10 @@ class Images(Standardised):
                 f"{self.image_shape!r}."
             )
         if given is not None and given != shape:
-            raise ValueError(f"image_shape={self.image_shape}, but X has images of shape {given}.")
+            raise ValueError(
+                f"image_shape={self.image_shape}, but X has images of shape {given}; "
+                'set image_shape="auto".'
+            )
         if math.prod(shape) != n_features:
             raise ValueError(
                 f"image_shape={self.image_shape} has {math.prod(shape)} pixels, but X has "
@@ -226,22 +229,22 @@ class Images(Standardised):
         return rows.reshape(len(rows), *self.input_shape_)
 
 
-#: The kinds of columns of a table, in the order in which their units stand.
+#: The kinds of columns of a table, in the order of their units.
 KINDS = ("gaussian", "continuous", "bernoulli", "categorical")
 
 
 class Table(Standardised):
-    """Columns of several kinds: one unit for a number, one for each category otherwise.
+    """Columns of several kinds: a number is one unit, a category column one unit per category.
 
-    Units of columns of the same kind stand together, in the order of KINDS. Numbers are
-    standardised.
+    Units are grouped by the kind of their column, in the order of KINDS. Columns of the kind
+    "gaussian" are standardised.
 
     Parameters
     ----------
     kinds : "auto", "categorical" or dict
-        The kinds of all columns or, by name, of some of them; the others follow from the values.
+        The kind of all columns, or a dict from names to kinds; other kinds are inferred.
     handle_unknown : {"error", "ignore"}
-        "ignore" takes a category that was not there in `fit` for missing.
+        "ignore" treats a category that was not seen in `fit` as missing.
     takes_missing : bool
     """
 
@@ -271,7 +274,7 @@ class Table(Standardised):
         if hasattr(X, "iloc"):
             validate_data(estimator, X, reset=reset, skip_check_array=True)
             if 0 in X.shape:
-                raise ValueError(f"Found array with 0 sample(s) or 0 feature(s): {X.shape}.")
+                raise ValueError(f"X has 0 sample(s) or 0 feature(s): its shape is {X.shape}.")
         else:
             X, finite = _as_table(X), "allow-nan" if takes_missing else True
             X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=finite)
@@ -281,7 +284,7 @@ class Table(Standardised):
             if missing.any() and not takes_missing:
                 raise ValueError(
                     f"Column {name!r} has missing values (NaN or None), which "
-                    f"{type(estimator).__name__} does not take; use TabularRBM."
+                    f"{type(estimator).__name__} does not accept; use TabularRBM."
                 )
         if reset:
             self._learn_columns(X, columns, names)
@@ -289,13 +292,13 @@ class Table(Standardised):
         return np.hstack(parts).astype(self.row_type_)
 
     def _learn_columns(self, X, columns, names):
-        """Find kinds, categories and types of the columns."""
+        """Learn the kinds, categories and types of the columns."""
         for name, (column, missing) in zip(names, columns):
             if missing.all():
-                raise ValueError(f"Column {name!r} has no value at all; leave it out.")
+                raise ValueError(f"Column {name!r} has no value at all; remove it from X.")
             if column.dtype.kind in "mM":
                 raise ValueError(
-                    f"Column {name!r} is of type {column.dtype}; make numbers or categories of it."
+                    f"Column {name!r} is of type {column.dtype}; convert it to numbers or strings."
                 )
         values = [column[~missing] for column, missing in columns]
         self.kinds_ = self._kinds_of(values, names)
@@ -309,30 +312,36 @@ class Table(Standardised):
         self.names_ = names
 
     def _kinds_of(self, columns, names):
-        """The kind of each column, given or found from its values."""
+        """The kind of each column: the given kind, or one inferred from the values."""
         if self.kinds == "categorical":
             return ["categorical"] * len(columns)
         given = {} if isinstance(self.kinds, str) else self.kinds
         for name, kind in given.items():
             if name not in names or kind not in KINDS:
                 raise ValueError(
-                    f"kinds has {name!r}: {kind!r}; it takes names of columns to one of {KINDS}."
+                    f"kinds has {name!r}: {kind!r}; it must map names of columns to one of {KINDS}."
                 )
         found = [given.get(name, _kind_of(column)) for name, column in zip(names, columns)]
         for name, column, kind in zip(names, columns, found):
             if kind != "categorical" and column.dtype.kind == "O":
-                raise ValueError(f"kinds has {name!r}: {kind!r}, but the column has no numbers.")
+                raise ValueError(
+                    f"kinds has {name!r}: {kind!r}, but this column does not contain numbers; "
+                    'use "categorical".'
+                )
         return found
 
     def _units_of_column(self, j, name, column, missing):
-        """The columns of units for column j, NaN where an entry is missing or unknown."""
+        """The units of column j; NaN if an entry is missing or unknown."""
         categories = self.categories_[j]
         units = np.full((len(column), 1 if categories is None else len(categories)), np.nan)
         values = column[~missing]
         if categories is None:
             units[~missing, 0] = values.astype(np.float64)
             if self.kinds_[j] != "gaussian" and ((units < 0) | (units > 1)).any():
-                raise ValueError(f"Column {name!r} has values outside of [0, 1].")
+                raise ValueError(
+                    f"Column {name!r} has values outside of [0, 1], but its kind is "
+                    f'{self.kinds_[j]!r}; scale it, or set its kind to "gaussian".'
+                )
             return units
         if not len(values):
             return units
@@ -344,7 +353,7 @@ class Table(Standardised):
         if unknown.any() and self.handle_unknown == "error":
             raise ValueError(
                 f"Column {name!r} has the unknown category {values[unknown][0]!r}; "
-                'handle_unknown="ignore" takes such entries for missing.'
+                'set handle_unknown="ignore" to treat such entries as missing.'
             )
         one_hot[unknown] = np.nan
         units[~missing] = one_hot
@@ -371,7 +380,7 @@ class Table(Standardised):
         return [1 if categories is None else len(categories) for categories in of_kind]
 
     def _order(self):
-        """Columns in the order of their units."""
+        """The numbers of the columns, in the order of their units."""
         return [j for kind in KINDS for j, k in enumerate(self.kinds_) if k == kind]
 
     def column_of_unit(self, n_visible):
@@ -404,7 +413,7 @@ class Table(Standardised):
 
 
 def as_array(X):
-    """X as it is, or a tensor as an array."""
+    """Convert a tensor to an array; return any other X unchanged."""
     if isinstance(X, torch.Tensor):
         X = X.float() if X.dtype == torch.bfloat16 else X
         return X.detach().cpu().numpy().copy()
@@ -412,10 +421,10 @@ def as_array(X):
 
 
 def moments(X, sample_weight, table=lambda rows: rows):
-    """Means and standard deviations of the columns of X; the latter is one for a constant column.
+    """Means and standard deviations of the columns of X; a constant column has deviation one.
 
-    `table` may make several lines of each row, whose moments are then taken. Results are rounded,
-    so that they do not depend on the order in which rows were summed.
+    `table` may convert each row to several lines; the moments are then those of the lines. Results
+    are rounded, so that they do not depend on the order of the rows.
     """
     scaler = StandardScaler()
     for piece in chunks(X, X.shape[1]):
@@ -434,7 +443,7 @@ def moments(X, sample_weight, table=lambda rows: rows):
 
 
 def _as_table(X):
-    """X as a data frame or an array; an array of objects, if X was neither and has no numbers."""
+    """X as a data frame or an array; for a list without numbers, an array of objects."""
     X = as_array(X)
     if hasattr(X, "iloc") or hasattr(X, "dtype"):
         return X
@@ -443,11 +452,11 @@ def _as_table(X):
 
 
 def _column(X, j):
-    """A column as an array of numbers or objects, and where its entries are missing."""
+    """A column as an array of numbers or objects, and a mask of its missing entries."""
     column = X.iloc[:, j].to_numpy() if hasattr(X, "iloc") else X[:, j]
     if column.dtype.kind == "f":
         if np.isinf(column).any():
-            raise ValueError(f"Column {j} of X contains infinity; it takes numbers or NaN.")
+            raise ValueError(f"Column {j} of X contains infinity; use finite numbers or NaN.")
         return column, np.isnan(column)
     if column.dtype.kind not in "OSU":
         return column, np.zeros(len(column), dtype=bool)
@@ -463,12 +472,12 @@ def _column(X, j):
 
 
 def _is_missing(value):
-    # pandas' NA and NaT are known by their names: pandas is not imported for them.
+    # pandas' NA and NaT are recognised by name, so that pandas need not be imported.
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def _kind_of(column):
-    """The kind that follows from the values of a column."""
+    """Infer the kind of a column from its values."""
     if column.dtype.kind == "O":
         return "categorical"
     if np.isin(column, (0, 1)).all():
@@ -478,14 +487,14 @@ def _kind_of(column):
 
 
 def _type_of(dtype):
-    """The type of a column of a data frame, in plain Python."""
+    """The type of a column of a data frame, as a plain Python object."""
     if hasattr(dtype, "categories"):
         return {"categories": np.asarray(dtype.categories), "ordered": bool(dtype.ordered)}
     return str(dtype)
 
 
 def _as_type(pd, column, kind):
-    """A column in the type that it had in the data frame."""
+    """Convert a column to the type that it had in the data frame."""
     if isinstance(kind, dict):
         return pd.Categorical(column, categories=kind["categories"], ordered=kind["ordered"])
     if "int" in kind.lower():

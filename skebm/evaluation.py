@@ -93,16 +93,16 @@ def log_partition(
         "exact" sums over the states of the smaller layer: 2^n_units free energies, for up to
         26 binary units. "ais" is annealed importance sampling [1]_ [2]_: chains pass from
         independent units with the means of the training data (beta = 0) to the model
-        (beta = 1); their weights have the mean Z, their logarithms one that is too low.
-        "bracket" also anneals samples of the model back to beta = 0, which is off in the
-        other direction [3]_. "auto" is exact up to 18 binary units, and "ais" beyond.
+        (beta = 1). The mean of their weights is Z; the mean log-weight is below log Z.
+        "bracket" also anneals samples of the model back to beta = 0, which gives an upper
+        bound [3]_. "auto" is "exact" for up to 18 binary units, else "ais".
     betas : int or array-like of shape (n_betas,), default=1000
-        Levels: their number, spread so that the weights vary equally between any two, or the
-        rising levels themselves, from 0 to 1.
+        The number of levels, which are then placed so that the weights vary equally between
+        neighbours, or the levels themselves, in rising order from 0 to 1.
     n_chains : int, default=100
         Number of chains.
     samples : array-like of shape (n_samples, n_features) or None, default=None
-        For "bracket": draws from the model to anneal back, as exact as can be had. None takes
+        For "bracket": samples of the model to anneal back, as exact as possible. None uses
         the ends of the forward chains, drawn again by their weights, after 100 Gibbs sweeps.
     random_state : int, RandomState instance or None, default=None
         Seeds the chains.
@@ -110,10 +110,10 @@ def log_partition(
     Returns
     -------
     log_z : LogPartition
-        value, stderr, ess (effective sample size), lower, upper and method. For "ais" the value
-        is log mean w, the standard error that of the mean over the mean, and the bounds are
-        1.96 standard errors away. For "bracket" `lower` is that of the forward and `upper` that
-        of the backward chains, and the effective sample size the smaller of the two.
+        value, stderr, ess (effective sample size), lower, upper and method. For "ais", the value
+        is the log of the mean weight, stderr is the relative standard error of this mean, and the
+        bounds are 1.96 standard errors away. For "bracket", `lower` comes from the forward and
+        `upper` from the backward chains, and ess is the smaller of the two.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def log_partition(
     if ess < SMALL_SAMPLE:
         warnings.warn(
             f"The effective sample size is {ess:.1f}: log Z is likely to be underestimated. "
-            "Raise betas, or n_chains.",
+            "Raise betas or n_chains.",
             ConvergenceWarning,
             stacklevel=3,  # through the validation of the arguments
         )
@@ -218,7 +218,7 @@ def log_likelihood(estimator, X, *, log_z=None, random_state=None):
 
     Notes
     -----
-    The cost is one matrix product, X W, beside that of log Z; memory is bounded whatever the
+    The cost is one matrix product, X W, and that of log Z. Memory is bounded for any
     number of rows.
 
     Examples

@@ -1,4 +1,4 @@
-"""A fitted estimator as a model of the engine: what chains, scores and stacks use.
+"""A fitted estimator as a model of the engine, for chains, scores and stacks.
 
 rows of X ─▶ visible units ─▶ function(model, units) ─▶ array
 """
@@ -18,7 +18,7 @@ from skebm.engine.stack import Layer, features
 
 
 class FittedModel:
-    """A fitted RBM of this package, between its arrays and tensors.
+    """A fitted RBM of this package: converts its arrays to a model of tensors and back.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class FittedModel:
     def __init__(self, estimator):
         if not hasattr(estimator, "_units"):
             raise ValueError(
-                "The likelihood is known of models with units in layers, such as BernoulliRBM and "
-                f"GaussianRBM; got {type(estimator).__name__}. From a pipeline, take its last step."
+                "estimator must be an RBM of this package, such as BernoulliRBM or "
+                f"GaussianRBM; got {type(estimator).__name__}. For a pipeline, pass its last step."
             )
         check_is_fitted(estimator)
         self.estimator, self.encoding = estimator, estimator.encoding_
@@ -38,18 +38,18 @@ class FittedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is computed."""
+        """The device on which the model is computed."""
         return devices.resolve(self.estimator.device, fall_back=True)
 
     # The model
 
     def rbm(self, device=None, *, precision="highest", dtype=None) -> RBM:
-        """The model as it is used; changing its tensors does not change the estimator."""
+        """The model without dropout; changing its tensors does not change the estimator."""
         model = self.as_trained(device, precision=precision, dtype=dtype)
         return self.estimator._without_dropout(model)
 
     def as_trained(self, device=None, *, precision="highest", dtype=None) -> RBM:
-        """The model with the parameters that training changes."""
+        """The model with the parameters that are trained, before any correction for dropout."""
         estimator = self.estimator
         device = self.device if device is None else device
         dtype = getattr(torch, self.dtype.name) if dtype is None else dtype
@@ -57,7 +57,7 @@ class FittedModel:
         def tensor(name, divisor=1.0):
             return torch.tensor(getattr(estimator, name), device=device, dtype=dtype).div_(divisor)
 
-        # The law exp(−E/T) is that of the parameters over T at temperature one.
+        # exp(−E/T) is the model with parameters divided by T, at temperature one.
         T = estimator.temperature
         names = ("components_", "intercept_visible_", "intercept_hidden_")
         W, b, c = (tensor(name, T) for name in names)
@@ -74,7 +74,7 @@ class FittedModel:
         return RBM(visible, hidden, W, b, c, b0, estimator._coupling(precision))
 
     def exact_law(self, device=None, dtype=None) -> RBM:
-        """The model, with units whose samples are exact whatever those of training were."""
+        """The model with units that sample exactly, even if training used approximate ones."""
         model = self.rbm(device, dtype=dtype)
         model.visible, model.hidden = model.visible.exact(), model.hidden.exact()
         return model
@@ -85,26 +85,26 @@ class FittedModel:
         return Layer(model, self.encoding.encode, self.encoding.decode, residual)
 
     def replaced(self, model):
-        """A copy of the estimator with the parameters of another model like `rbm()`."""
+        """A copy of the estimator with the parameters of `model`, which is one like `rbm()`."""
         other = copy.copy(self.estimator)
         other.__dict__.update(other._parameters_of_use(model))
         other.feature_means_ = other.feature_means_.astype(other.components_.dtype)
         other.training_state_ = {k: v for k, v in other.training_state_.items() if k != "theta"}
-        other.__dict__.pop("_log_z", None)  # that of other parameters
+        other.__dict__.pop("_log_z", None)  # log Z of the old parameters
         return other
 
     # Rows
 
     def read(self, X, *, allow_nan=False):
-        """The validated rows of X, a column for each visible unit."""
+        """Validate X; return its rows with one column for each visible unit."""
         return self.estimator._read(X, reset=False, allow_nan=allow_nan)
 
     def present(self, rows):
-        """Rows in the form of X in `fit`."""
+        """Convert rows to the form that X had in `fit`."""
         return self.encoding.present(rows)
 
     def visible_units(self, model, rows):
-        """The visible units, of rows: tensors (n, n_visible)."""
+        """The visible units of rows: tensors (n, n_visible)."""
         return model.visible.from_rows(self.encoding.encode(rows))
 
     def rows(self, model, v):
@@ -118,15 +118,15 @@ class FittedModel:
     # Functions of rows
 
     def apply(self, function, X, row_size=None):
-        """function(model, visible units) of the rows of X, as one array."""
+        """Apply function(model, visible units) to the rows of X; return one array."""
         return self.apply_to_rows(function, self.read(X), row_size)
 
     def apply_to_rows(self, function, rows, row_size=None, *, mask=None, encode=True):
-        """function(model, visible units) of validated rows, in pieces of bounded memory.
+        """Apply function(model, visible units) to validated rows, in pieces of bounded memory.
 
-        The rows of a `mask` like `rows` are a third argument, where it is given. `row_size`
-        returns how many numbers a row needs, given the model; None takes those of a joint state.
-        encode=False passes rows on as they are.
+        If `mask`, an array like `rows`, is given, its rows are a third argument. `row_size` is a
+        function of the model that returns how many numbers a row needs; None means the size of a
+        joint state. encode=False passes the rows to the function without encoding them.
         """
         device = self.device
         with torch.inference_mode():
@@ -147,7 +147,7 @@ class FittedModel:
         return self.apply(lambda model, v: features(model, v, residual), X)
 
     def reconstruct(self, H, noise: Noise | None = None):
-        """Rows, given features: the means of the visible units, or with noise draws."""
+        """Rows given features: the means of the visible units, or samples if noise is given."""
 
         def rows(model, features):
             field = model.visible_field(model.hidden.mean_of_features(features))  # (n, n_visible)
@@ -158,7 +158,7 @@ class FittedModel:
         return self.present(self.apply_to_rows(rows, H, encode=False))
 
     def fill(self, rows, noise, *, n_steps, method="mean"):
-        """Rows with their missing entries (NaN) filled in, given the others."""
+        """Fill in the missing entries (NaN) of rows, given the other entries."""
 
         def filled(model, v):
             observed = ~v.isnan()
@@ -199,13 +199,13 @@ class FittedStack:
             yield X
 
     def below(self, X):
-        """The features that the last layer is given."""
+        """The features that are the input of the last layer."""
         for model, residual in zip(self.models[:-1], self.residuals):
             X = model.features(X, residual)
         return X
 
     def replaced(self, models):
-        """A copy of the stack with the parameters of other models."""
+        """A copy of the stack with the parameters of `models`."""
         other = copy.copy(self.dbn)
         other.estimators_ = [fitted.replaced(model) for fitted, model in zip(self.models, models)]
         return other

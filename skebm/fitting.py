@@ -1,6 +1,6 @@
-"""Trained: what is fitted by epochs over rows, of whatever kind the model is.
+"""Trained: the base class of all estimators that are fitted by epochs over rows.
 
-for each epoch:  train on every row once;  measure;  tell the callbacks;  stop if it got no better
+for each epoch:  train on every row once;  measure;  call the callbacks;  check early stopping
 """
 
 import copy
@@ -21,30 +21,31 @@ from sklearn.utils import check_random_state
 
 from skebm._shared import estimator
 from skebm._sklearn import Interval, StrOptions, num_samples
-from skebm.encoding import Encoding
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.noise import Noise
 
-#: The form of the fitted attributes, which pickles carry; 1 was that of version 0.1.
+#: Version of the fitted attributes, stored in pickles; skebm 0.1 has version 1.
 FORMAT = 2
-#: Packages whose lines a warning does not point at.
+#: Warnings point at the first caller outside of these packages.
 OUR_FRAMES = ("skebm", "sklearn")
 
 
 class TrainingData(NamedTuple):
-    """What a fit is trained on."""
+    """The data that a fit is trained on."""
 
     rows: Any  # ndarray or csr_array of shape (n_samples, n_features)
     targets: Any = None  # ndarray or csr_array of shape (n_samples, n_targets), or None
     weight: np.ndarray | None = None  # (n_samples,)
+    encode: Callable[[torch.Tensor], torch.Tensor] = lambda rows: rows
+    dtype: np.dtype | None = None  # of the fitted arrays; None takes that which holds the rows
     #: Fills in the missing entries of `rows` again after each epoch.
     missing: Any = None
 
 
 @estimator
 class Trained(CallbackSupportMixin, BaseEstimator):
-    """Base of what is trained by epochs: the parameters of training, and its course."""
+    """Base class of estimators that are trained by epochs: training parameters and the loop."""
 
     learning_rate: float = 0.1
     batch_size: int = 10
@@ -88,33 +89,33 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    #: How many updates n_iter=None stands for, and the smallest and largest number of epochs.
+    #: For n_iter=None: the number of updates, and the smallest and largest number of epochs.
     _epochs: ClassVar[tuple[int, int, int]] = (2000, 20, 100)
-    #: How many tasks precede the epochs of a fit that does not resume another one.
+    #: Number of callback tasks before the first epoch of a new fit.
     _n_first_tasks: ClassVar[int] = 0
-    #: What the score of held-out rows is, for the docstrings.
+    #: Description of the score of held-out rows, for the docstrings.
     _held_out: ClassVar[str]
-    #: How verbose=1 prints figures of `history_`: the first one that there is.
+    #: Formats of verbose=1, by names of `history_`; the first name that exists is printed.
     _reported: ClassVar[dict[str, str]] = {}
 
-    # What a kind of model provides
+    # Methods that subclasses implement
 
     def _prepare_training(
         self, X, y, sample_weight, *, task, rng, resume, **settings
     ) -> TrainingData:
-        """Validate what `fit` was given; a new `task` may have `_n_first_tasks` subtasks."""
+        """Validate the arguments of `fit`; a new fit may start `_n_first_tasks` subtasks."""
         raise NotImplementedError
 
     def _trainer(self, data: TrainingData, batches, rng, resume):
-        """What trains the model as it stands, or a new model."""
+        """Return the trainer of the fitted model if `resume` is true, else of a new model."""
         raise NotImplementedError
 
     def _measure(self, model, rows) -> dict[str, float]:
-        """Figures of merit on encoded rows with their targets, for `history_`."""
+        """Measures on encoded rows with their targets, by their names in `history_`."""
         raise NotImplementedError
 
     def _held_out_scores(self, model, rows, targets):
-        """What early stopping watches, for each of the encoded rows: (n,)."""
+        """The score that early stopping uses, for each of the encoded rows: (n,)."""
         raise NotImplementedError
 
     def _parameters(self, model) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         raise NotImplementedError
 
     def _strata(self, targets):
-        """The groups of rows that are held back in proportion, a number for each row."""
+        """The stratum of each row, for a stratified split; None if the split is not stratified."""
         return None
 
     def _weigh_held_out(self, weight, targets):
@@ -144,20 +145,24 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         if form != FORMAT and any(name.endswith("_") for name in state):
             raise ValueError(
                 f"This {type(self).__name__} was saved by another version of skebm: its fitted "
-                f"attributes have the form {form}, and this version has the form {FORMAT}. Fit it "
-                "again, or load it with the version that saved it."
+                f"attributes have the form {form}, and this version reads the form {FORMAT}. Fit "
+                "it again, or load it with the version that saved it."
             )
         super().__setstate__(state)
 
-    # The course of a fit
+    # The training loop
 
     def _train(
         self, X, y, sample_weight, *, n_epochs, resume, first=None, hold_back=True, **settings
     ):
-        """Train for so many epochs, the first of which has the number `first`."""
+        """Train for `n_epochs` epochs; `first` is the number of the first of them."""
         with unchanged_on_error(self):
-            # A copy, so that a call that fails leaves the fitted stream where it was.
-            rng = copy.deepcopy(self.random_state_) if resume else self._new_stream()
+            # A copy, so that a call that fails does not change `random_state_`.
+            rng = (
+                copy.deepcopy(self.random_state_)
+                if resume
+                else check_random_state(self.random_state)
+            )
             history = History(self.history_ if resume else {})
             is_new_call = first is None
             schedule = Schedule(
@@ -178,36 +183,36 @@ class Trained(CallbackSupportMixin, BaseEstimator):
                 stopping = EarlyStopping(self, data, history, rng, resume)
                 stopping.n_bad = 0 if is_new_call else stopping.n_bad
                 data = data._replace(weight=stopping.training_weight)
-            batches = self._batches(data, self._dtype() if resume else None)
+            batches = self._batches(data)
             trainer = self._trainer(data, batches, rng, resume)
             if stopping is not None and resume:
                 stopping.resume(self, trainer)
             fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)
             fit.run(task, estimator=self, X=X)
             self.__dict__.update(fit.result())
-            self.__dict__.pop("_log_z", None)  # that of other parameters
+            self.__dict__.pop("_log_z", None)  # log Z of the parameters before training
             task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
 
     def _fit(self, X, y, sample_weight):
-        """Train for the epochs of a call of `fit`."""
+        """Train for all epochs of a call of `fit`."""
         resume = self.warm_start and self.__sklearn_is_fitted__()
         n_epochs = self._n_epochs(self._n_rows(X, y))
         return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=resume)
 
     def _partial_fit(self, X, y, sample_weight, **settings):
-        """Train for one epoch, going on from where training stopped."""
+        """Train for one epoch, starting from the current parameters."""
         resume = self.__sklearn_is_fitted__()
         return self._train(
             X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False, **settings
         )
 
     def _n_rows(self, X, y):
-        """How many rows are trained on."""
+        """The number of rows to train on."""
         return num_samples(X)
 
     def _finish(self, X, y=None, sample_weight=None):
-        """Make the epochs that were left when a callback got this estimator."""
+        """Run the epochs that remained when a callback received this estimator."""
         progress = self.training_progress_
         return self._train(
             X,
@@ -219,7 +224,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         )
 
     def _n_epochs(self, n_rows):
-        """How many epochs a fit to so many rows makes."""
+        """The number of epochs of a fit to `n_rows` rows."""
         if self.n_iter is not None:
             return self.n_iter
         n_batches = -(-max(1, n_rows) // self.batch_size)
@@ -235,49 +240,38 @@ class Trained(CallbackSupportMixin, BaseEstimator):
             rate /= epoch**0.5
         return rate, self.momentum * min(1, epoch / (self.momentum_ramp + 1))
 
-    def _batches(self, data, dtype=None, encode=None):
-        """The rows of a fit as batches, by default encoded and in the type that holds them."""
+    def _batches(self, data):
+        """The rows of a fit as batches."""
         return Batches(
             data.rows,
             data.weight,
             batch_size=self.batch_size,
             shuffle=self.shuffle,
             device=devices.resolve(self.device),
-            dtype=devices.float_type(data.rows.dtype) if dtype is None else dtype,
-            encode=self._encoder().encode if encode is None else encode,
+            dtype=devices.float_type(data.rows.dtype) if data.dtype is None else data.dtype,
+            encode=data.encode,
             targets=data.targets,
         )
 
-    def _dtype(self):
-        """The type of the fitted arrays."""
-        raise NotImplementedError
-
-    def _encoder(self) -> Encoding:
-        """The fitted encoding of the rows that are trained on."""
-        raise NotImplementedError
-
-    def _new_stream(self):
-        return check_random_state(self.random_state)
-
     def _fitted_attributes(self, trainer, history, rng):
-        """What is known after an epoch."""
+        """All fitted attributes after an epoch."""
         return self._parameters(trainer.model) | {
             "training_state_": self._training_state(trainer),
             "training_settings_": self._training_settings(),
             "training_progress_": {},
             "history_": history.as_arrays(),
             "n_iter_": history.n_epochs,
-            # A copy, so that what a callback draws from it does not change the fit.
+            # A copy, so that a callback that draws from it does not change the fit.
             "random_state_": copy.deepcopy(rng),
         }
 
     def _training_state(self, trainer):
-        """What further training starts from besides the parameters, in numpy."""
+        """The state that further training needs besides the parameters, in numpy."""
         return {name: as_numpy(t) for name, t in trainer.state().items()}
 
     def _load_state(self, trainer, device):
-        """Let a trainer go on from `training_state_`, if that belongs to the same settings."""
-        # Chains and moments of other settings would be of no use. A fit of no epochs has none.
+        """Load `training_state_` into a trainer, if it belongs to the same settings."""
+        # Chains and moments of other settings are useless. A fit of zero epochs has none.
         if self.n_iter_ and self.training_settings_ == self._training_settings():
             state = {name: as_tensor(a, device) for name, a in self.training_state_.items()}
             trainer.load_state(state)
@@ -285,21 +279,21 @@ class Trained(CallbackSupportMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The epochs that a call of `fit` makes, and the rates of each."""
+    """The epochs of one call of `fit`, and the learning rate and momentum of each."""
 
     first: int
     n_epochs: int
-    #: Learning rate and momentum, given the number of the epoch and the schedule.
+    #: Returns the learning rate and the momentum, given the epoch's number and the schedule.
     rates: Callable[[int, "Schedule"], tuple[float, float]]
 
     @property
     def end(self):
-        """The number after that of the last epoch."""
+        """The number of the last epoch plus one."""
         return self.first + self.n_epochs
 
 
 class History:
-    """The figures of all epochs, in columns of equal length."""
+    """The measures of all epochs, in columns of equal length."""
 
     def __init__(self, columns=None):
         self.columns = {name: list(values) for name, values in (columns or {}).items()}
@@ -310,7 +304,7 @@ class History:
         return len(self.columns.get("epoch", ()))
 
     def append(self, row):
-        """Add an epoch; what it or an earlier one does not have is NaN."""
+        """Add an epoch; a measure that an epoch does not have is NaN."""
         n = len(next(iter(self.columns.values()), ()))
         for name in dict.fromkeys([*self.columns, *row]):
             self.columns.setdefault(name, [np.nan] * n).append(row.get(name, np.nan))
@@ -320,15 +314,16 @@ class History:
         return {name: np.array(values) for name, values in self.columns.items()}
 
 
+@dataclass(eq=False)
 class Fit:
-    """The epochs of one call: trains, measures, notes, stops.
+    """The loop over the epochs of one call: train, measure, record, stop.
 
     Parameters
     ----------
     owner : Trained
-        Measures the model and says what is fitted.
+        The estimator, which measures the model and names the fitted attributes.
     trainer : object
-        With `epoch`, `model`, `report` and `state`.
+        An object with `epoch`, `model`, `report` and `state`.
     batches : Batches
     history : History
     schedule : Schedule
@@ -336,29 +331,24 @@ class Fit:
     stopping : EarlyStopping or None
     missing : MissingEntries or None
     probe : callable or None
-        The rows to measure on; None takes those of the batches.
+        Returns the rows to measure on; None means `batches.probe`.
     """
 
-    def __init__(
-        self,
-        owner,
-        trainer,
-        batches,
-        history,
-        schedule,
-        rng,
-        stopping=None,
-        missing=None,
-        probe=None,
-    ):
-        self.owner, self.trainer, self.batches = owner, trainer, batches
-        self.history, self.schedule, self.rng = history, schedule, rng
-        self.stopping, self.missing = stopping, missing
-        self.probe = probe or (lambda: batches.probe)
-        self.noise = Noise(0, batches.device)
+    owner: Any
+    trainer: Any
+    batches: Batches
+    history: History
+    schedule: Schedule
+    rng: np.random.RandomState
+    stopping: Any = None
+    missing: Any = None
+    probe: Callable[[], torch.Tensor] | None = None
+
+    def __post_init__(self):
+        self.noise = Noise(0, self.batches.device)
 
     def run(self, task, **on_task):
-        """Make the epochs that are left, until a callback or early stopping ends them."""
+        """Run the remaining epochs, until a callback or early stopping ends training."""
         for epoch in range(self.history.n_epochs + 1, self.schedule.end):
             if self.stopping is not None and self.stopping.is_over:
                 break
@@ -369,7 +359,7 @@ class Fit:
                 break
 
     def epoch(self, epoch):
-        """One epoch, and all that follows it."""
+        """Train for one epoch, measure, and record the measures."""
         owner, trainer = self.owner, self.trainer
         begin = time.perf_counter()
         self.noise.restart(seed_of(self.rng))
@@ -378,7 +368,8 @@ class Fit:
         check_finite(owner, trainer.model, epoch)
         row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
         model = trainer.model.without_dropout()
-        row |= owner._measure(model, self.probe())
+        rows = self.batches.probe if self.probe is None else self.probe()
+        row |= owner._measure(model, rows)
         row |= {name: figure.item() for name, figure in trainer.report().items()}
         if self.stopping is not None:
             row["validation_score"] = self.stopping.measure(owner, model, self.batches)
@@ -391,7 +382,7 @@ class Fit:
             self.batches.refresh()
 
     def attributes(self):
-        """The fitted attributes after an epoch, with what is needed to finish the call."""
+        """The fitted attributes after an epoch, with the state that `_finish` needs."""
         attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
         progress = attributes["training_progress_"]
         progress |= {"first_epoch": self.schedule.first, "n_epochs": self.schedule.n_epochs}
@@ -400,7 +391,7 @@ class Fit:
         return attributes
 
     def result(self):
-        """The fitted attributes of the finished call, with early stopping of the best epoch."""
+        """The fitted attributes after the call; with early stopping, those of the best epoch."""
         attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
         if self.stopping is not None:
             attributes["training_progress_"] = {"held_out_seed": self.stopping.seed}
@@ -409,7 +400,7 @@ class Fit:
 
 
 class EarlyStopping:
-    """Scores of held-out rows after every epoch, and the model that had the best score."""
+    """Scores of held-out rows after every epoch, and the model with the best score."""
 
     def __init__(self, owner, data, history, rng, resume):
         progress = owner.training_progress_ if resume else {}
@@ -426,12 +417,12 @@ class EarlyStopping:
         if not weight[train].any() or not weight[held_out].any():
             raise ValueError(
                 f"validation_fraction={owner.validation_fraction} leaves only rows of weight zero "
-                "to train or to validate on; change it, or set early_stopping=False."
+                "for training or for validation; change it, or set early_stopping=False."
             )
         self.rows = data.rows[held_out]
         self.targets = None if data.targets is None else data.targets[held_out]
         self.weight = owner._weigh_held_out(weight[held_out], self.targets)
-        #: The weights of all rows in training: zero for those that are held back.
+        #: The weights of all rows in training: zero for the held-out rows.
         self.training_weight = weight
         weight[held_out] = 0
         self.tol, self.patience = owner.tol, owner.n_iter_no_change
@@ -441,12 +432,12 @@ class EarlyStopping:
         self.best = progress.get("best", {})
 
     def resume(self, owner, trainer):
-        """Take the fitted model for the best so far, where none is known."""
+        """Use the fitted model as the best model so far, if none is stored."""
         names = (*owner._parameters(trainer.model), "training_state_")
         self.best = self.best or {name: getattr(owner, name) for name in names}
 
     def measure(self, owner, model, batches):
-        """The weighted mean score of the held-out rows, noted."""
+        """Compute and record the weighted mean score of the held-out rows."""
         total, where = 0.0, (batches.device, batches.dtype)
         with torch.inference_mode():
             for piece in chunks(self.rows, model.row_size):
@@ -461,7 +452,7 @@ class EarlyStopping:
         return score
 
     def keep(self, owner, trainer):
-        """Keep the parameters and the state of training of this epoch."""
+        """Store the parameters and the training state of this epoch."""
         state = {"training_state_": owner._training_state(trainer)}
         self.best = owner._parameters(trainer.model) | state
 
@@ -472,23 +463,23 @@ class EarlyStopping:
 
     @property
     def is_over(self):
-        """Whether the score has not risen for too long."""
+        """Whether the score has not improved for `n_iter_no_change` epochs."""
         return self.n_bad >= self.patience
 
 
 def check_finite(owner, model, epoch):
-    """Raise an error where a parameter is no longer finite."""
+    """Raise an error if a parameter is no longer finite."""
     finite = [p.isfinite().all() for p in model.parameters().values()]
     if not torch.stack(finite).all():
         raise ValueError(
             f"{type(owner).__name__} diverged in epoch {epoch}: its parameters are no longer "
             f"finite. Lower learning_rate (now {owner.learning_rate}), or scale the data, "
-            "with StandardScaler for instance."
+            "for example with StandardScaler."
         )
 
 
 def report(owner, row):
-    """Print a line on an epoch, where the owner is verbose."""
+    """Print one line for an epoch, if the owner is verbose."""
     if owner.verbose:
         figure = next(t.format(row[key]) for key, t in owner._reported.items() if key in row)
         print(
@@ -499,7 +490,7 @@ def report(owner, row):
 
 
 def level_of_caller():
-    """The `stacklevel` of the line that called this package, through scikit-learn's wrappers."""
+    """The `stacklevel` of the first caller outside of this package and scikit-learn."""
     frame, level = sys._getframe(1), 1
     while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in OUR_FRAMES:
         frame, level = frame.f_back, level + 1
@@ -525,15 +516,15 @@ def unchanged_on_error(estimator) -> Iterator[None]:
 
 
 def seed_of(rng):
-    """A seed, drawn from a RandomState."""
+    """Draw a seed from a RandomState."""
     return int(rng.randint(np.iinfo(np.int32).max))
 
 
 def as_tensor(array, device, dtype=None):
-    """A tensor of its own, of an array."""
+    """Copy an array to a new tensor."""
     return torch.tensor(array, device=device, dtype=dtype)
 
 
 def as_numpy(tensor):
-    """An array of its own, of a tensor."""
+    """Copy a tensor to a new array."""
     return tensor.detach().cpu().numpy().copy()

@@ -38,7 +38,7 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         What to fill in, as in :meth:`BernoulliRBM.impute`.
     random_state : int, RandomState instance or None, default=None
         Seeds training, and what `transform` draws: the same for every row, so that a row is
-        filled in alike whatever others there are.
+        filled in the same way in every call, with any other rows.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._validate(X, reset=False)
         fitted = FittedModel(self.estimator_)
-        noise = Noise(self.seed_, fitted.device, alike=True)
+        noise = Noise(self.seed_, fitted.device, shared=True)
         return fitted.fill(X, noise, n_steps=self.n_steps, method=self.method)
 
     def _validate(self, X, *, reset):

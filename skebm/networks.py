@@ -26,7 +26,7 @@ from skebm._sklearn import (
     fit_context,
     num_samples,
 )
-from skebm.dbn import DBN
+from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
 from skebm.engine.backprop import Backprop, CrossEntropy, Loss, Network, SquaredError
 from skebm.engine.batches import CHUNK
@@ -38,7 +38,7 @@ from skebm.targets import ClassifierTargets, is_minus_one
 
 @estimator
 class BaseNetwork(Trained):
-    """A stack and a linear map of its features: what classifier and regressor share."""
+    """Base class of the classifier and the regressor: a stack and a linear output layer."""
 
     layers: DBN | FrozenEstimator | Sequence = field(default=(256, 128), kw_only=False)
     pretrain: bool = True
@@ -68,7 +68,7 @@ class BaseNetwork(Trained):
     # Training
 
     def _targets(self, y, X, sample_weight, *, reset, classes):
-        """What the outputs should be, a row each, and the weights of the rows."""
+        """Validate y; return the target outputs of each row and the weights of the rows."""
         raise NotImplementedError
 
     def _prepare_training(
@@ -82,48 +82,41 @@ class BaseNetwork(Trained):
         targets, weight = self._targets(y, X, sample_weight, reset=not resume, classes=classes)
         if not resume:
             self.dbn_ = self._stack(X, y, given, task, rng)
-        rows = FittedModel(self.dbn_.estimators_[0]).read(X)
-        return TrainingData(rows, targets, weight)
+        first = FittedModel(self.dbn_.estimators_[0])
+        dtype = self.coef_.dtype if resume else None
+        return TrainingData(first.read(X), targets, weight, first.encoding.encode, dtype)
 
     def _stack(self, X, y, sample_weight, task, rng):
-        """The stack that fine-tuning starts from, one of its own."""
+        """The stack to fine-tune: a copy of a fitted one, or a newly trained one."""
         init, subtask = self._init, task.subcontext(task_name="pre-training")
         given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
         if isinstance(given, DBN) and given.__sklearn_is_fitted__():
             return copy.copy(given)
         if given is not self.layers:
-            raise ValueError(f"layers={self.layers} must hold a DBN that is fitted.")
+            raise ValueError(
+                f"layers={self.layers} must hold a DBN that is fitted; fit the DBN before it is "
+                "frozen."
+            )
         stack = clone(given) if isinstance(given, DBN) else DBN(clone(given, safe=False))
-        if init == "default":  # all that is needed of it are shapes and scales
+        if init == "default":  # only the shapes and the scaling of the stack are used
             stack.set_params(n_iter=0, fine_tune=None)
         for name in ("device", "verbose"):
             if getattr(stack, name) is None:
                 stack.set_params(**{name: getattr(self, name)})
-        has_no_stream = stack.random_state is None
-        if has_no_stream:
-            stack.set_params(random_state=rng)
-        with subtask.propagate_callback_context(stack):
+        with random_stream(stack, rng), subtask.propagate_callback_context(stack):
             subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
             stack.fit(X, y, sample_weight)
             subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
-        if has_no_stream:
-            stack.set_params(random_state=None)
         return stack
 
     @property
     def _init(self):
-        """Where the hidden layers start from."""
+        """How to initialise the hidden layers."""
         if not self.pretrain and self.init == "scaled":
             raise ValueError(
-                'init="scaled" takes the scale of pre-trained weights; it needs pretrain=True.'
+                'init="scaled" takes the scale of pre-trained weights; set pretrain=True.'
             )
         return self.init if self.pretrain else "default"
-
-    def _encoder(self):
-        return self.dbn_.estimators_[0].encoding_
-
-    def _dtype(self):
-        return self.coef_.dtype
 
     def _trainer(self, data, batches, rng, resume):
         dtype = getattr(torch, batches.dtype.name)
@@ -139,7 +132,10 @@ class BaseNetwork(Trained):
             d = _uniform(rng, (n_outputs,), n_features).to(batches.device, dtype)
         n_frozen = len(layers) if isinstance(self.freeze, str) else self.freeze
         if n_frozen > len(layers):
-            raise ValueError(f"freeze={self.freeze}, but there are {len(layers)} layers.")
+            raise ValueError(
+                f"freeze={self.freeze}, but there are {len(layers)} layers; set a number up to "
+                "this."
+            )
         trainer = Backprop(
             Network(layers, V, d, n_frozen),
             self._loss,
@@ -153,8 +149,8 @@ class BaseNetwork(Trained):
         return trainer
 
     def _initialise(self, layers, rng):
-        """Other weights than those of the stack, where that is asked for."""
-        # Not the stream itself: the stack may have begun with the same one.
+        """Replace the weights of the stack if `init` is "default" or "scaled"."""
+        # A new stream, since the stack may have drawn its weights from the same one.
         rng = np.random.default_rng(seed_of(rng))
         for layer in layers:
             W, c = layer.model.W, layer.model.c
@@ -184,10 +180,10 @@ class BaseNetwork(Trained):
             return self._figures(torch.cat([*map(model, pieces)]), target)
 
     def _figures(self, output, target):
-        """Figures of merit of outputs, for `history_`."""
+        """Measures of the outputs, by their names in `history_`."""
         raise NotImplementedError
 
-    # What a fitted network can do
+    # Methods of a fitted network
 
     def _linear(self, X):
         """The outputs for each row: (n_samples, n_outputs)."""
@@ -202,7 +198,7 @@ class BaseNetwork(Trained):
 
     @property
     def feature_names_in_(self):
-        """Names of the features, where X had names that are strings."""
+        """Names of the features, if X had column names that are all strings."""
         return self.dbn_.feature_names_in_
 
     def __sklearn_is_fitted__(self):
@@ -220,15 +216,15 @@ class BaseNetwork(Trained):
 class DBNClassifier(ClassifierTargets, BaseNetwork):
     """Classifier: a deep belief network with a linear output, fine-tuned by backpropagation.
 
-    The stack of a :class:`DBN` is trained on the rows, greedily; then it is taken as a network
-    that computes p(y | x), and everything in it is trained to do so [1]_ ::
+    The stack of a :class:`DBN` is trained greedily on the rows. Then it becomes a network that
+    computes p(y | x), and all its weights are trained by backpropagation [1]_ ::
 
         p(y | x) = softmax(V x_L + d),     x_k = features_k(c_k + W_k x_{k−1}),     x_0 = x
         minimised: −log p(y | x), mean over rows, + ½ weight_decay ‖W, V‖²
 
-    Features are those that `transform` of a layer gives: σ(c_k + W_k x_{k−1}) for binary units, for
-    others their means, pooled where they are. Rows whose label is −1 are pre-trained on, and left
-    out of fine-tuning.
+    The features x_k are the output of `transform` of a layer: σ(c_k + W_k x_{k−1}) for binary
+    units, the means for other units, and the pooled features for pooled units. Rows with the label
+    −1 are used in pre-training, but not in fine-tuning.
 
     Parameters
     ----------
@@ -242,8 +238,8 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
         most 500.
     %(trained)s
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, by which `sample_weight` is multiplied in fine-tuning; "balanced" is
-        n_samples / (n_classes · n_samples_of_class).
+        Weights of the classes; in fine-tuning, `sample_weight` is multiplied by them. "balanced"
+        means n_samples / (n_classes · n_samples_of_class).
 
     Attributes
     ----------
@@ -259,9 +255,9 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
 
     Notes
     -----
-    `history_` has "log_loss" (in nats) and "accuracy" of 1000 training rows. The `history_` of
-    pre-training is that of `dbn_`. A generative classifier, with the labels beside the top layer,
-    is a :class:`DBN` whose last layer is an :class:`RBMClassifier`.
+    `history_` has "log_loss" (in nats) and "accuracy" on 1000 training rows. The history of
+    pre-training is in `dbn_.history_`. For a generative classifier, with the labels as visible
+    units of the top layer, use a :class:`DBN` whose last layer is an :class:`RBMClassifier`.
 
     See Also
     --------
@@ -330,8 +326,8 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
 class DBNRegressor(RegressorMixin, BaseNetwork):
     """Regressor: a deep belief network with a linear output, fine-tuned by backpropagation.
 
-    The stack of a :class:`DBN` is trained on the rows, greedily; then it is taken as a network
-    that predicts y, and everything in it is trained to do so [1]_ ::
+    The stack of a :class:`DBN` is trained greedily on the rows. Then it becomes a network that
+    predicts y, and all its weights are trained by backpropagation [1]_ ::
 
         y(x) = location + scale · (V x_L + d),     x_k = features_k(c_k + W_k x_{k−1}),     x_0 = x
         minimised: ½ Σ_j (y_j − y_j(x))² / scale_j², mean over rows, + ½ weight_decay ‖W, V‖²
@@ -359,13 +355,13 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
     target_location_ : ndarray of shape (n_outputs,)
         Means of the targets.
     target_scale_ : ndarray of shape (n_outputs,)
-        Their standard deviations; 1 for a constant target.
+        Standard deviations of the targets; 1 for a constant target.
     %(network)s
 
     Notes
     -----
-    `history_` has the "mean_squared_error" of 1000 training rows. The `history_` of pre-training
-    is that of `dbn_`.
+    `history_` has the "mean_squared_error" on 1000 training rows. The history of pre-training is
+    in `dbn_.history_`.
 
     See Also
     --------
@@ -396,17 +392,17 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
     @documented
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y, sample_weight=None):
-        """Pre-train the stack, and fine-tune all of the network.
+        """Pre-train the stack, then fine-tune the whole network.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data, of the kind that the first layer takes.
+            Training data that the first layer accepts.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the rows
-            repeated that often. Other weights are relative.
+            Weights of the rows. If all weights are integers, the fit is the same, bit for bit, as
+            if each row was repeated that many times. Other weights are relative.
 
         Returns
         -------
@@ -421,15 +417,15 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, sample_weight=None):
-        """Fine-tune for one epoch, going on from where training stopped.
+        """Fine-tune for one epoch, starting from the current parameters.
 
-        The first call pre-trains the stack on its rows, as `fit` does, and takes location and scale
-        of the targets from them. No rows are held back.
+        The first call pre-trains the stack on its rows, as `fit` does, and computes the location
+        and scale of the targets from these rows. `early_stopping` is ignored.
 
         Parameters
         ----------
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data: any number of rows, taken in batches of `batch_size`.
+            Training data: any number of rows, which are split into batches of `batch_size`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -445,7 +441,8 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
     def _targets(self, y, X, sample_weight, *, reset, classes):
         if y is None:
             raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None."
+                f"{type(self).__name__} requires y to be passed, but the target y is None; pass "
+                "the targets."
             )
         y = check_y(y, multi_output=True, y_numeric=True, estimator=self)
         check_consistent_length(X, y)
@@ -454,7 +451,8 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
             self.target_location_, self.target_scale_ = moments(y, sample_weight)
         elif y.shape[1] != len(self.target_scale_):
             raise ValueError(
-                f"y has {y.shape[1]} outputs, but {len(self.target_scale_)} were fitted."
+                f"y has {y.shape[1]} outputs, but {len(self.target_scale_)} were fitted; to "
+                "continue training, pass as many."
             )
         return (y - self.target_location_) / self.target_scale_, sample_weight
 
@@ -487,5 +485,5 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 
 
 def _uniform(rng, shape, n_inputs):
-    """Numbers between ±1/√n_inputs, as :class:`torch.nn.Linear` starts from."""
+    """Uniform numbers between ±1/√n_inputs, like the initial weights of a torch.nn.Linear."""
     return torch.from_numpy(rng.uniform(-1, 1, shape) / n_inputs**0.5)

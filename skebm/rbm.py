@@ -44,7 +44,7 @@ HIDDEN: dict[str, Callable[[float], Units]] = {
 class BernoulliRBM(BaseRBM):
     """Restricted Boltzmann machine with binary visible and binary hidden units.
 
-    The joint law of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
+    The joint distribution of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
 
         E(v, h)    = −v·b − h·c − h·W v
         P(h_j = 1 | v) = σ(c_j + W_j·v)           the features that `transform` gives
@@ -54,10 +54,10 @@ class BernoulliRBM(BaseRBM):
     σ is the logistic function and softplus(x) = log(1 + e^x). Grey values in [0, 1] may stand
     for probabilities.
 
-    The estimator takes the place of :class:`sklearn.neural_network.BernoulliRBM`: the same
-    arguments mean the same. It is trained by stochastic ascent of the log-likelihood with
-    persistent chains [1]_, [2]_. Every row counts the same however the rows fall into batches:
-    the last batch of an epoch is filled up with rows of weight zero.
+    The estimator can replace :class:`sklearn.neural_network.BernoulliRBM`: arguments of the same
+    name have the same meaning. It is trained by stochastic ascent of the log-likelihood with
+    persistent chains [1]_, [2]_. Every row has the same weight in training: the last batch of an
+    epoch is filled up with rows of weight zero.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ class BernoulliRBM(BaseRBM):
         Number of epochs.
     %(training)s
     visible : {"bernoulli", "mean", "continuous", "spin"}, default="bernoulli"
-        What a feature is. "bernoulli": 0 or 1. "mean" puts probabilities in the place of visible
-        samples in every chain; that is an approximation: such a chain does not sample from the
-        model. "continuous": a number in [0, 1] with the density p(v_i | h) ∝ exp(v_i f_i), where
-        f = b + h·W, and the mean 1/(1 − e^(−f)) − 1/f [3]_. "spin": −1 or 1, of mean tanh f.
+        Type of the visible units. "bernoulli": 0 or 1. "mean": every chain uses probabilities
+        instead of visible samples; this is an approximation, and such a chain does not sample from
+        the model. "continuous": a number in [0, 1] with density p(v_i | h) ∝ exp(v_i f_i), where
+        f = b + h·W, and mean 1/(1 − e^(−f)) − 1/f [3]_. "spin": −1 or 1, with mean tanh f.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
-        What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
-        0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x. "relu": a real number ≥ 0 with the
-        density p(h) ∝ exp(h x − h²/2). "nrelu" samples max(0, x + N(0, σ(x))), an approximation
+        Type of the hidden units, given the field x = c + W v; a feature is the mean. "bernoulli":
+        0 or 1, with mean σ(x). "spin": −1 or 1, with mean tanh x. "relu": a real number ≥ 0 with
+        density p(h) ∝ exp(h x − h²/2). "nrelu" samples max(0, x + N(0, σ(x))): an approximation
         to 64 binary copies with biases −½, −3/2, …, whose number of ones has a mean of about
         softplus(x) [4]_.
 
@@ -139,18 +139,18 @@ class BernoulliRBM(BaseRBM):
 class DropoutRBM(BernoulliRBM):
     """Bernoulli RBM that is trained with dropout.
 
-    In every update each training case has a mask of its own, r over hidden units or m over
-    weights, which is the same in both phases and in the gradient ::
+    In every update, each training row gets its own mask, r for hidden units or m for weights,
+    which is the same in both phases and in the gradient ::
 
         drop="units"    F_r(v) = −v·b − Σ_j r_j softplus(c_j + W_j·v)            [1]_
         drop="weights"  F_m(v) = −v·b − Σ_j softplus(c_j + (W ∘ m)_j·v)          [2]_
-        drop="energy"   as "units"; a unit of a case is the likelier to be dropped, the larger
-                        (P(h_j | v′) / P(h_j | v)) / |ΔE| is, over its maximum in the batch,
-                        where v′ is the case after a sweep and ΔE the change of energy [3]_
+        drop="energy"   as "units"; the probability of dropping a unit of a row grows with
+                        (P(h_j | v′) / P(h_j | v)) / |ΔE|, divided by its maximum in the batch,
+                        where v′ is the row after a sweep and ΔE the change of energy [3]_
 
-    Afterwards the model is one without masks, whose features are deterministic: what a dropped
-    unit loses, W_j and c_j ("units"), or W ("weights"), is multiplied by 1 − dropout. The
-    energy, conditionals and free energy are those of :class:`BernoulliRBM` with these.
+    The fitted model has no masks, and its features are deterministic. It multiplies W_j and c_j
+    ("units"), or W ("weights"), by 1 − dropout. Its energy, conditionals and free energy are
+    those of :class:`BernoulliRBM` with these parameters.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class DropoutRBM(BernoulliRBM):
     hidden : {"bernoulli", "relu", "nrelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`; "energy" needs "bernoulli".
     dropout : float, default=0.5
-        Probability of being dropped; 0 is :class:`BernoulliRBM`, bit for bit. "energy" has none.
+        Probability of being dropped; 0 is :class:`BernoulliRBM`, bit for bit. "energy" ignores it.
     drop : {"units", "weights", "energy"}, default="units"
         What is dropped. "weights" costs batch_size times the memory of `components_`.
 
@@ -183,9 +183,9 @@ class DropoutRBM(BernoulliRBM):
     Notes
     -----
     "kept" in `history_` is the share of units, or weights, that an epoch kept. The masks belong to
-    training cases: the number of chains of `gradient` has to be a multiple of `batch_size`, and
-    it cannot be :class:`Exact`. For "energy", probabilities are bounded by 0.1 and 0.9 and |ΔE|
-    from below by half its mean over the batch: otherwise one unit of one case has all the weight.
+    training rows, so the number of chains of `gradient` must be a multiple of `batch_size`, and
+    `gradient` cannot be :class:`Exact`. For "energy", probabilities are limited to 0.1 to 0.9 and
+    |ΔE| to at least half its mean over the batch; otherwise one unit of one row would dominate.
 
     See Also
     --------
@@ -227,8 +227,8 @@ class DropoutRBM(BernoulliRBM):
         if n_chains is not None and n_chains % self.batch_size:
             raise ValueError(
                 f"gradient={gradient} has n_chains={n_chains}, which is no multiple of "
-                f"batch_size={self.batch_size}: in DropoutRBM every chain has the mask of a "
-                "training case."
+                f"batch_size={self.batch_size}; DropoutRBM needs a multiple, since every chain "
+                "uses the mask of a training row."
             )
         return gradient
 
@@ -254,8 +254,8 @@ class DropoutRBM(BernoulliRBM):
 class GaussianRBM(BaseRBM):
     """Restricted Boltzmann machine with real-valued visible units.
 
-    Features are standardised inside: v = (x − location) / σ, where σ² is the variance of each
-    feature given the hidden units. The joint law of v and its hidden units h is
+    Features are standardised internally: v = (x − location) / σ, where σ² is the variance of each
+    feature given the hidden units. The joint distribution of v and its hidden units h is
     p(v, h) = exp(−E(v, h)) / Z with ::
 
         E(v, h)    = ½ ‖v‖² − v·b − h·c − h·W v
@@ -264,12 +264,12 @@ class GaussianRBM(BaseRBM):
         F(v)       = ½ ‖v‖² − v·b − Σ_j softplus(c_j + W_j·v)
                    = ½ ‖v − b‖² − Σ_j softplus(c_j + W_j·v) − ½ ‖b‖²
 
-    so that x is a mixture of 2^n_components Gaussians of variances σ² [1]_. Everything that goes
-    in or comes out is on the scale of the data: rows, samples, reconstructions, `means_`,
-    `variances_`, and likelihoods, which are densities of x: log p(x) = −F(v) − log Z − Σ_i log σ_i.
-    The free energy that `free_energy` gives has this last term.
+    so that x is a mixture of 2^n_components Gaussians with variances σ² [1]_. All inputs and
+    outputs are on the scale of the data: rows, samples, reconstructions, `means_`, `variances_`,
+    and likelihoods, which are densities of x: log p(x) = −F(v) − log Z − Σ_i log σ_i.
+    The result of `free_energy` includes this last term.
 
-    The variances are learned without any chain: Z does not depend on them, so that
+    The variances are learned without chains, because Z does not depend on them:
     ∂ log p(x)/∂ log σ_i = v_i ∂F/∂v_i − 1, exactly.
 
     Parameters
@@ -284,13 +284,13 @@ class GaussianRBM(BaseRBM):
         Number of epochs. None makes as many as 2000 updates take, at least 20 and at most 100.
     %(training)s
     variance : {"learned", "fixed", "unit"}, default="learned"
-        What σ is. "learned": log σ is learned, from that of the feature's standard deviation in
-        the training data on, and kept between 0.1 and √2 of it. "fixed": that standard
-        deviation. "unit": one; nothing is standardised, and the data should have been.
+        Value of σ. "learned": σ starts at the feature's standard deviation in the training data,
+        and is learned between 0.1 and √2 times this value. "fixed": this standard deviation.
+        "unit": one; features are not standardised, so scale them before.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
-        What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
-        0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x. "relu": a real number ≥ 0 with the
-        density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the law can be
+        Type of the hidden units, given the field x = c + W v; a feature is the mean. "bernoulli":
+        0 or 1, with mean σ(x). "spin": −1 or 1, with mean tanh x. "relu": a real number ≥ 0 with
+        density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the model can be
         normalised, and `learning_rate=0.03` with `gradient="pcd"` is a better start. "nrelu"
         samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies with biases
         −½, −3/2, …, whose number of ones has a mean of about softplus(x) [2]_.
@@ -310,7 +310,7 @@ class GaussianRBM(BaseRBM):
     scale_ : ndarray of shape (n_features,)
         Their standard deviations; 1 for a constant feature.
     log_scales_ : ndarray of shape (n_features,)
-        log (σ / scale), where it is learned.
+        log (σ / scale), if `variance` is "learned".
     %(fitted)s
 
     See Also

@@ -14,16 +14,16 @@ class CategoricalRBM(BaseRBM):
     """Restricted Boltzmann machine of categories.
 
     A column of K categories is a group of K visible units of which exactly one is on. With these
-    units as v, the joint law of a row and its hidden units is p(v, h) = exp(−E(v, h)) / Z ::
+    units as v, a row and its hidden units have the distribution p(v, h) = exp(−E(v, h)) / Z ::
 
         E(v, h)    = −v·b − h·c − h·W v
         P(h_j = 1 | v) = σ(c_j + W_j·v)                     the features that `transform` gives
         P(v_k = 1 | h) = softmax of b + h·W in each group
         F(v)       = −v·b − Σ_j softplus(c_j + W_j·v),      log p(v) = −F(v) − log Z
 
-    This is the model of the ratings of a user in [1]_, without missing ones. Rows go in, and come
-    out of `sample`, `gibbs`, `impute` and `inverse_transform` (the likeliest category), as
-    categories: integers, strings, whatever can be sorted.
+    This is the model of a user's ratings in [1]_, without missing ratings. The rows of X, and
+    those that `sample`, `gibbs`, `impute` and `inverse_transform` (the most likely category)
+    return, are categories: integers, strings or other values that can be sorted.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ class CategoricalRBM(BaseRBM):
         Number of epochs.
     %(training)s
     handle_unknown : {"error", "ignore"}, default="error"
-        What to do with a category that was not there in `fit`: "ignore" takes the entry for
-        missing and fills in what is expected given the others.
+        How to handle a category that was not seen in `fit`: "ignore" treats the entry as missing
+        and fills in its mean given the other entries.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
 
@@ -108,7 +108,7 @@ class CategoricalRBM(BaseRBM):
 class TabularRBM(CategoricalRBM):
     """Restricted Boltzmann machine of a table with columns of different types.
 
-    Every column has the units that its values ask for, all with the same hidden units [1]_ ::
+    Each column has visible units of one kind; all columns share the hidden units [1]_ ::
 
         "gaussian"     numbers: v = (x − location)/σ, p(v | h) = N(f, 1), with σ learned
         "continuous"   numbers that fill [0, 1]: p(v | h) ∝ exp(v f)
@@ -116,12 +116,12 @@ class TabularRBM(CategoricalRBM):
         "categorical"  anything else: one unit a category, softmax of f
 
     where f = b + h·W, and P(h_j = 1 | v) = σ(c_j + W_j·v) are the features that `transform`
-    gives. Missing entries (NaN, None, pandas' NA) are allowed everywhere. In training they are the
-    state of a Gibbs chain, as in :class:`RBMImputer`; `transform` and `score_samples` fill in what
-    is expected given the others, the same for a row whatever other rows there are.
+    gives. Missing entries (NaN, None, pandas' NA) are allowed in all methods. In training they are
+    the state of a Gibbs chain, as in :class:`RBMImputer`; `transform` and `score_samples` fill in
+    means given the other entries of the row. The result for a row does not depend on other rows.
 
-    Rows come out of `sample`, `gibbs`, `impute` and `inverse_transform` as they went in: of a data
-    frame as a data frame with the same columns and types.
+    `sample`, `gibbs`, `impute` and `inverse_transform` return rows in the form of X in `fit`: for
+    a data frame, a data frame with the same columns and types.
 
     Parameters
     ----------
@@ -135,11 +135,11 @@ class TabularRBM(CategoricalRBM):
         Number of epochs. None makes as many as 5000 updates take, at least 20 and at most 500.
     %(training)s
     handle_unknown : {"error", "ignore"}, default="error"
-        What to do with a category that was not there in `fit`: "ignore" takes it for missing.
+        How to handle a category that was not seen in `fit`: "ignore" treats it as missing.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
     kinds : "auto" or dict, default="auto"
-        The kinds of columns, by name (or number), where they are not to be inferred.
+        A dict from names (or numbers) of columns to their kinds; other kinds are inferred.
 
     Attributes
     ----------
@@ -170,9 +170,9 @@ class TabularRBM(CategoricalRBM):
 
     Notes
     -----
-    `score_samples` is a log-likelihood, of numbers a density, with log Z from annealed importance
-    sampling; of rows with missing entries it is that of the filled row. `sample_chains` gives
-    visible units, not columns. Training that goes on starts new chains of missing entries.
+    `score_samples` is a log-likelihood (a density for numbers), with log Z from annealed importance
+    sampling; for rows with missing entries it scores the filled row. `sample_chains` returns
+    visible units, not columns. Continued training starts new chains for missing entries.
 
     References
     ----------

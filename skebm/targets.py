@@ -1,4 +1,4 @@
-"""The targets of classifiers: labels of any type as columns, and labels from probabilities."""
+"""The targets of classifiers: one column for each class, and labels from probabilities."""
 
 from numbers import Real
 
@@ -14,15 +14,15 @@ from skebm._sklearn import check_y, fit_context
 
 
 class ClassifierTargets(ClassifierMixin):
-    """Labels of any type, −1 where none is known; in training, one column for each class."""
+    """Labels of any type; −1 means unknown. For training they become one column per class."""
 
-    _held_out = """The score is the accuracy; among the
-        rows held back, classes are as frequent as among all."""
+    _held_out = """The score is the accuracy. The split
+        is stratified by class."""
     _reported = {"log_loss": "log loss = {:.4f}"}
 
     @property
     def _weight_of_unknown(self):
-        """The weight of rows whose label is not known."""
+        """The weight of rows with an unknown label."""
         return 0.0
 
     # Training
@@ -37,10 +37,10 @@ class ClassifierTargets(ClassifierMixin):
         %(X)s
             Training data. Small types (uint8, bool) are converted batch by batch.
         y : array-like of shape (n_samples,)
-            Labels of any type; −1 stands for a label that is not known.
+            Labels of any type; −1 stands for an unknown label.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. Integers count: the fit is the same, bit for bit, as on the
-            rows repeated that often. Other weights are relative.
+            Weights of the rows. If all weights are integers, the fit is the same, bit for
+            bit, as if each row was repeated that many times. Other weights are relative.
 
         Returns
         -------
@@ -56,19 +56,19 @@ class ClassifierTargets(ClassifierMixin):
     @documented
     @fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Train for one epoch on the rows of X, going on from where training stopped.
+        """Train for one epoch on the rows of X, starting from the current parameters.
 
-        No rows are held back, whatever `early_stopping` says. The first call of a network
-        pre-trains its stack, as `fit` does.
+        `early_stopping` is ignored: all rows are used for training. The first call of a
+        DBNClassifier pre-trains its stack, as `fit` does.
 
         Parameters
         ----------
         %(X)s
-            Training data: any number of rows, taken in batches of `batch_size`.
+            Training data: any number of rows, which are split into batches of `batch_size`.
         y : array-like of shape (n_samples,)
-            Labels, of those in `classes`, or −1.
+            Labels; each is one of `classes`, or −1.
         classes : array-like of shape (n_classes,), default=None
-            All labels that there are; needed in the first call.
+            All possible labels; required in the first call.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, as in `fit`.
 
@@ -81,21 +81,21 @@ class ClassifierTargets(ClassifierMixin):
         return self._partial_fit(X, y, sample_weight, classes=classes)
 
     def _check_partial(self, classes):
-        """What a call of `partial_fit` needs to be told."""
+        """Check the arguments that `partial_fit` needs."""
         if not self.__sklearn_is_fitted__() and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if self.class_weight == "balanced":
             raise ValueError(
-                'class_weight="balanced" is not known to partial_fit, which sees a part of the '
-                "rows; pass the weights as a dict."
+                'class_weight="balanced" is not supported by partial_fit, which sees only a part '
+                "of the rows; pass the weights as a dict."
             )
 
     def _one_hot(self, y, X, sample_weight, *, classes, reset):
-        """A column for each class, (n_samples, n_classes), and the weights of the rows."""
+        """One column for each class, (n_samples, n_classes), and the weights of the rows."""
         if y is None:
             raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None; −1 "
-                "stands for a label that is not known."
+                f"{type(self).__name__} requires y to be passed, but the target y is None; pass "
+                "labels, with −1 for a row whose label is unknown."
             )
         y = check_y(y, multi_output=False, estimator=self)
         check_consistent_length(X, y)
@@ -108,14 +108,16 @@ class ClassifierTargets(ClassifierMixin):
         return one_hot, self._weights(y, known, sample_weight)
 
     def _class_shares(self, one_hot, weight):
-        """How frequent the classes are."""
+        """The weighted share of each class among the labelled rows."""
         share = one_hot.T @ (np.ones(one_hot.shape[0]) if weight is None else weight)
         if not share.any():
-            raise ValueError("sample_weight leaves no row that has a label.")
+            raise ValueError(
+                "sample_weight is zero for all rows with a label; at least one must be positive."
+            )
         return share / share.sum()
 
     def _find_classes(self, y, classes, reset):
-        """Which labels are known, −1 being one of them where it is a class."""
+        """Set `classes_`; return a mask of the known labels. −1 is known if it is a class."""
         known = ~is_minus_one(y)
         check_classification_targets(y[known])
         if classes is not None:
@@ -126,16 +128,19 @@ class ClassifierTargets(ClassifierMixin):
                 classes = np.unique(y)
             if not len(classes):
                 raise ValueError(
-                    f"y has no label at all; {type(self).__name__} needs some to learn from."
+                    f"y has no label at all; {type(self).__name__} needs at least one label."
                 )
         if reset:
             self.classes_: np.ndarray = classes
         elif classes is not None and not np.array_equal(classes, self.classes_):
-            raise ValueError(f"classes={classes} differ from those before, {self.classes_}.")
+            raise ValueError(
+                f"classes={classes} differ from those of the first call, {self.classes_}; pass "
+                "the same classes, or None."
+            )
         return known | is_minus_one(self.classes_).any()
 
     def _weights(self, y, known, sample_weight):
-        """The weights of the rows, by their labels too."""
+        """The weights of the rows, multiplied by the weights of their classes."""
         of_unknown = self._weight_of_unknown
         if self.class_weight is None and (known.all() or of_unknown == 1):
             return sample_weight
@@ -155,7 +160,7 @@ class ClassifierTargets(ClassifierMixin):
         if not weight.any():
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} holds back no row that has a "
-                "label; raise it, or set early_stopping=False."
+                "label; increase it, or set early_stopping=False."
             )
         return weight
 
@@ -185,13 +190,13 @@ class ClassifierTargets(ClassifierMixin):
         Returns
         -------
         scores : ndarray of shape (n_samples, n_classes), or (n_samples,) with two classes
-            Of two classes log p(classes_[1] | v) − log p(classes_[0] | v).
+            With two classes, log p(classes_[1] | v) − log p(classes_[0] | v).
         """
         log_p = self.predict_log_proba(X)
         return log_p[:, 1] - log_p[:, 0] if log_p.shape[1] == 2 else log_p
 
     def predict(self, X):
-        """The likeliest class of each row.
+        """The most likely class of each row.
 
         Parameters
         ----------
@@ -208,11 +213,13 @@ class ClassifierTargets(ClassifierMixin):
     def _check_labels(self, labels):
         unknown = np.setdiff1d(labels, self.classes_)
         if len(unknown):
-            raise ValueError(f"y has the labels {unknown}, which are not in {self.classes_}.")
+            raise ValueError(
+                f"y has the labels {unknown}, which are not in {self.classes_}; pass only these."
+            )
 
 
 def is_minus_one(y):
-    """Where a label is −1, which stands for none unless it is a class."""
+    """A mask of the labels that are −1."""
     if y.dtype.kind in "iuf":
         return y == -1
     if y.dtype.kind != "O":

@@ -361,11 +361,11 @@ def test_parts_of_the_rows_with_parts_of_the_classes():
     clf.partial_fit(X[first], y[first], classes=[0, 1, 2]).partial_fit(X, y)
     assert_array_equal(clf.classes_, [0, 1, 2])
     assert clf.n_iter_ == 2
-    with pytest.raises(ValueError, match=r"classes=\[0 1\] differ from those before"):
+    with pytest.raises(ValueError, match=r"classes=\[0 1\] differ from those of the first call"):
         clf.partial_fit(X, y, classes=[0, 1])
     with pytest.raises(ValueError, match=r"y has the labels \[5\], which are not in \[0 1 2\]"):
         clf.partial_fit(X, y + 5 * (y == 0))
-    with pytest.raises(ValueError, match='class_weight="balanced" is not known to partial_fit'):
+    with pytest.raises(ValueError, match='class_weight="balanced" is not supported by partial_fit'):
         small(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
     whole = small(learning_rate_schedule="constant").fit(X, y)
     parts = small(learning_rate_schedule="constant")

@@ -113,12 +113,12 @@ def test_features_without_a_value_are_named():
 
 def test_noise_that_is_alike_is_the_same_for_every_row():
     for draw in (Noise.uniform, Noise.normal):
-        x = draw(Noise(0, alike=True), torch.empty(5, 1000))
+        x = draw(Noise(0, shared=True), torch.empty(5, 1000))
         assert x.shape == (5, 1000)
         assert (x == x[0]).all()
         assert_allclose(x[0].mean(), draw(Noise(1), torch.empty(100_000)).mean(), atol=0.1)
     p = torch.linspace(0, 1, 5)[:, None].expand(5, 20_000)
-    assert_allclose(Noise(0, alike=True).bernoulli(p).mean(1), p[:, 0], atol=0.02)
+    assert_allclose(Noise(0, shared=True).bernoulli(p).mean(1), p[:, 0], atol=0.02)
 
 
 def test_redrawn_values_follow_the_observed_ones():

@@ -416,7 +416,7 @@ def test_rows_without_a_label_are_pre_trained_on_and_else_left_out():
     )
     with pytest.raises(ValueError, match="y has no label at all"):
         small(DBNClassifier).fit(X, np.full(len(y), -1))
-    with pytest.raises(ValueError, match="leaves no row that has a label"):
+    with pytest.raises(ValueError, match="sample_weight is zero for all rows with a label"):
         small(DBNClassifier).fit(X, partly, sample_weight=~known)
 
 

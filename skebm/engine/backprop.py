@@ -20,7 +20,7 @@ from skebm.engine.stack import Layer
 
 
 class Loss(ABC):
-    """What is minimised, of outputs and targets that are rows each."""
+    """The function that training minimises, given rows of outputs and rows of targets."""
 
     @abstractmethod
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class Loss(ABC):
 
 
 class CrossEntropy(Loss):
-    """−log softmax(output)_y, where y has a column for each class; 0 where y is unknown."""
+    """−log softmax(output)_y. The target is one-hot, or all 0 if the class y is unknown."""
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         return -(output.log_softmax(-1) * target).sum(-1)
@@ -42,12 +42,12 @@ class SquaredError(Loss):
 
 
 class Network:
-    """A stack, and a linear map of the features of its top.
+    """A stack of models, and a linear map of the features of the top model.
 
     Parameters
     ----------
     layers : sequence of Layer
-        The models. The weights and hidden biases of those from `n_frozen` on are trained.
+        The models. Training changes the weights and hidden biases of layers[n_frozen:].
     V : Tensor of shape (n_outputs, n_features)
     d : Tensor of shape (n_outputs,)
     n_frozen : int
@@ -70,7 +70,7 @@ class Network:
 
     @property
     def row_size(self) -> int:
-        """How many numbers the layers have for a row."""
+        """How many numbers all layers together compute for one row."""
         return sum(layer.model.row_size for layer in self.layers)
 
     def without_dropout(self) -> "Network":
@@ -81,8 +81,8 @@ class Network:
     ) -> Tensor:
         """The outputs for rows of the first layer: (n, n_outputs).
 
-        With noise, inputs and hidden units are set to zero with the two probabilities `dropout`;
-        those that are kept are divided by the probability of that.
+        With noise, dropout sets inputs to zero with probability `dropout[0]` and hidden units with
+        probability `dropout[1]`. The values that are kept are divided by the probability to keep.
         """
         of_input, of_hidden = dropout
         x = rows if noise is None else _dropped(rows, of_input, noise)
@@ -120,7 +120,7 @@ class Backprop:
             {"params": model.weights, "weight_decay": weight_decay},
             {"params": model.biases, "weight_decay": 0.0},
         ]
-        # The rate is that of the epoch; the first is never used.
+        # `epoch` sets the learning rate; the value 0.0 is never used.
         kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
         self.optimizer = kinds[optimizer](groups, lr=0.0, fused=True)
 
@@ -158,7 +158,7 @@ class Backprop:
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
+        """Restore the moments that `state` returned."""
         for name, parameter in self.model.parameters().items():
             prefix = f"{name}_"
             self.optimizer.state[parameter] = {

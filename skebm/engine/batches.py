@@ -1,8 +1,9 @@
 """Rows of a dense or CSR array, as batches of one fixed shape on the device.
 
-An epoch visits every row once, in an order that depends on the rows and the noise but not on
-how the rows were ordered. A row of integer weight k is k rows; other weights multiply the
-row's share of the gradient. The last batch is filled up with rows of weight zero.
+An epoch visits every row once. The order depends on the values of the rows and on the noise, but
+not on the order of the rows in the array. If all weights are integers, a row with weight k counts
+as k rows. Otherwise each weight multiplies the gradient of its row. The last batch is filled up
+with rows of weight zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,18 +15,18 @@ from torch import Tensor
 
 from skebm.engine.noise import Noise
 
-#: How many numbers are worked on at a time where a pass over all rows is made in pieces.
+#: How many numbers a piece holds when a pass over all rows is made in pieces.
 CHUNK = 2**20
 #: How many numbers are gathered at a time for training.
 BLOCK = 2**17
-#: How many rows stand for all of them where that is enough.
+#: How many rows the sample `Batches.probe` holds.
 PROBE = 1000
 
 _MOVED_AS_THEY_ARE = tuple(np.dtype(t) for t in ("float32", "float64", "uint8", "bool"))
 
 
 def to_device(rows, device: torch.device, dtype: np.dtype) -> Tensor:
-    """Some rows of an array as a floating-point tensor; small types are widened there."""
+    """Rows of an array as a floating-point tensor; the device converts small types."""
     if sparse.issparse(rows):
         rows = rows.toarray()
     if rows.dtype not in _MOVED_AS_THEY_ARE or not rows.flags.writeable:
@@ -35,7 +36,7 @@ def to_device(rows, device: torch.device, dtype: np.dtype) -> Tensor:
 
 
 def resident(X, device: torch.device) -> Tensor | None:
-    """All rows as a tensor on the device, where they can be without a copy or fit there."""
+    """All rows as a tensor on the device; None if X needs a conversion or does not fit there."""
     if sparse.issparse(X) or X.dtype not in _MOVED_AS_THEY_ARE or not X.flags.writeable:
         return None
     if not (X.flags.c_contiguous or X.flags.f_contiguous):
@@ -47,18 +48,18 @@ def resident(X, device: torch.device) -> Tensor | None:
 
 
 def chunks(X, row_size: int, numbers: int | None = None) -> Iterator[slice]:
-    """Slices that cut the rows of X into pieces of about CHUNK numbers, `row_size` a row."""
+    """Slices of X: pieces of about `numbers` numbers (default CHUNK), with `row_size` per row."""
     size = max(1, (numbers or CHUNK) // max(1, row_size))
     return (slice(first, first + size) for first in range(0, X.shape[0], size))
 
 
 class Batches:
-    """The epochs of a fit: calling it with a Noise gives one epoch of (rows, weight).
+    """The batches of a fit. A call with a Noise yields the pairs (rows, weight) of one epoch.
 
-    The weights of an epoch sum to its number of rows over the rows of a batch, so that every
-    row has the same share in the updates whatever batch it falls into. Rows come in the type
-    that they are stored in, and are valid until the next batch. They stay on the device where
-    they fit, and are else moved there some batches at a time.
+    The weights of an epoch sum to its number of rows divided by the batch size. So every row has
+    the same share in the updates, whichever batch contains it. Rows have the type in which they
+    are stored, and they are valid only until the next batch. X stays on the device if it fits
+    there; otherwise a few batches at a time are moved to the device.
 
     Parameters
     ----------
@@ -66,21 +67,21 @@ class Batches:
     sample_weight : ndarray of shape (n_samples,) or None
     batch_size : int
     shuffle : bool
-        False takes the rows as they come.
+        False keeps the order of the rows in X.
     device : torch.device
     dtype : numpy.dtype
         float32 or float64.
     encode : callable
         An affine map of tensors, from rows of X to rows of the model.
     targets : ndarray or csr_array of shape (n_samples, n_targets) or None
-        Further columns, which follow those of X in every row, unchanged.
+        More columns. They follow the columns of X in every row and are not encoded.
 
     Attributes
     ----------
     mean : Tensor of shape (n_features + n_targets,)
         Weighted mean of the rows.
     probe : Tensor of shape (PROBE, n_features + n_targets)
-        A random choice of visits, the same in every epoch.
+        A random sample of the rows that an epoch visits, the same in every epoch.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Batches:
         mean, key = summarise(X, visits, weight)
         if targets is not None:
             target_mean, target_key = summarise(targets, visits, weight)
-            key += np.pi * target_key  # else a column of X could make up for one of these
+            key += np.pi * target_key  # without π, a target could cancel a column of X
         if shuffle:
             order = np.argsort(key[visits], kind="stable")
             visits, weight = visits[order], weight[order]
@@ -153,7 +154,7 @@ class Batches:
         return torch.cat([rows.to(targets), targets], 1)
 
     def _gather(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Rows that are on the device, through one buffer."""
+        """Rows of X from the device, gathered in one buffer."""
         X = self.resident
         assert X is not None
         buffer = X.new_empty(len(pieces[0]), X.shape[1])
@@ -161,7 +162,7 @@ class Batches:
             yield torch.index_select(X, 0, piece, out=buffer[: len(piece)])
 
     def _stream(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Rows that are not; for CUDA they pass two pinned buffers in turn."""
+        """Rows of X, moved to the device; for CUDA, through two pinned buffers in turn."""
         shape, kind = (len(pieces[0]), self.X.shape[1]), self.weight.dtype
         on_cuda = self.device.type == "cuda"
         buffers = [torch.empty(shape, dtype=kind, pin_memory=on_cuda) for _ in range(1 + on_cuda)]
@@ -181,7 +182,7 @@ class Batches:
 
 
 def visits_of(sample_weight: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that an epoch visits, and the weight of each visit, one on average."""
+    """The rows that an epoch visits, and the weight of each visit; the mean weight is one."""
     if sample_weight is None:
         return np.arange(n), np.ones(n)
     if np.array_equal(sample_weight, np.floor(sample_weight)):
@@ -193,18 +194,18 @@ def visits_of(sample_weight: np.ndarray | None, n: int) -> tuple[np.ndarray, np.
 
 
 def summarise(X, visits: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weighted mean of the rows, and a key that sorts rows by what is in them.
+    """The weighted mean of the rows, and a key that sorts the rows by their values.
 
-    The key is a fixed random projection: equal rows get equal keys, others do not. Sorted by
-    it, the rows have an order that is theirs and not that of the file they came from.
+    The key is a fixed random projection: equal rows get equal keys, and different rows get
+    different keys. The sorted order therefore does not depend on the order of the rows in X.
     """
     n, n_features = X.shape
     share = np.bincount(visits, weight, minlength=n) / weight.sum()  # (n,)
     direction = np.random.default_rng(0).standard_normal(n_features)
     mean, key = np.zeros(n_features), np.empty(n)
-    for piece in chunks(X, n_features, 2**16):  # pieces that stay in the cache
+    for piece in chunks(X, n_features, 2**16):  # pieces that fit into the cache
         rows = X[piece].astype(np.float64)
         mean += share[piece] @ rows
         key[piece] = rows @ direction
-    # The last bits depend on the order of summation.
+    # float32 drops the last bits, which depend on the order of summation.
     return mean.astype(np.float32), key

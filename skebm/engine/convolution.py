@@ -1,14 +1,14 @@
-"""The coupling of images with maps: weights, and biases, that are the same at every place.
+"""The coupling of images with feature maps: the weights and biases are the same at every place.
 
     up      x_f(i, j) = Σ_{c,k,l} W_fckl v_c(s i + k, s j + l)         a correlation, of stride s
     down    the transposed map of h
     −∂E/∂W_fckl = Σ_ij h_f(i, j) v_c(s i + k, s j + l),    −∂E/∂(b_c, c_f) = (Σ v_c, Σ h_f)
 
-Each channel of the visible layer has a bias, and so has each map of the hidden layer. A model with
-this coupling is the dense model whose matrix holds the weights at every place.
+Each channel of the visible layer has a bias, and each map of the hidden layer has a bias. A model
+with this coupling equals the dense model whose matrix repeats the weights at every place.
 
-A model of images is centred by the same lines as a dense one. A hidden unit adds to a pixel, on
-average over the pixels, the share (places over pixels) of what its map adds at all places.
+The centred gradient has the same formulas as in a dense model. In these, the mean of Wᵀ λ over the
+pixels of channel c is Σ_fkl W_fckl λ_f times (number of places) / (number of pixels).
 """
 
 import itertools
@@ -24,22 +24,22 @@ from torch.nn.grad import conv2d_weight
 from skebm.engine.models import Coupling, Joint
 from skebm.engine.units import SiteChanges, Units
 
-#: Channels from which on the library's transposed convolution is the quicker one on a CPU.
+#: With this many channels or more, torch's transposed convolution is the faster one on a CPU.
 MANY_CHANNELS = 16
 
 
 def _exactly(x: Tensor) -> AbstractContextManager:
-    """On CUDA, cuDNN's deterministic kernels in single precision, which is not its default."""
+    """On CUDA, use cuDNN's deterministic kernels in single precision (not the default)."""
     if not x.is_cuda:
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 class Convolution(Coupling):
-    """The coupling of maps with images, the same at all places.
+    """The coupling of images with feature maps, with the same weights at all places.
 
     A row of visible units is an image (n_channels, height, width), or (height, width,
-    n_channels) with the channels last; a row of hidden units is maps (n_filters, down, across).
+    n_channels) with the channels last. A row of hidden units holds maps (n_filters, down, across).
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ class Convolution(Coupling):
             out.copy_(conv2d_weight(v, list(self.weight.shape), h, self.stride))
 
     def norm(self) -> Tensor:
-        # A bound: that of the convolution on a torus of the image's size, whose eigenvectors are
-        # waves.
+        # An upper bound: the norm of the convolution with periodic edges. The Fourier transform
+        # makes that convolution block-diagonal.
         spectrum = torch.fft.fft2(self.weight, s=self.sides)  # (n_filters, n_channels, h, w)
         return torch.linalg.matrix_norm(spectrum.permute(2, 3, 0, 1), 2).max()
 
@@ -157,16 +157,16 @@ class Convolution(Coupling):
     def _all_gains(
         self, hidden: Units, v: Tensor, c: Tensor, change: Tensor, before: Tensor
     ) -> Tensor:
-        """The gain of the hidden cumulant where each pixel alone changes: (n, n_visible).
+        """The gain of the hidden cumulant when one pixel changes, for each: (n, n_visible).
 
-        A term of the cumulant depends on the pixels of a window. Pixels so far apart that no
-        window holds two of them are changed together.
+        Each term of the cumulant depends on the pixels of one window. Pixels are changed together
+        if no window contains two of them.
         """
         block, n_channels = hidden.block_size, self.weight.shape[1]
         step = block * self.stride
         window = [(block - 1) * self.stride + k for k in self.weight.shape[2:]]
         n_terms = [-(-n // block) for n in self.map_sides]
-        # A window may reach over the edge, and so does the array of gains, until the end.
+        # A window may extend over the edge. The array of gains does so too; the end cuts it off.
         height, width = self.sides
         gain = v.new_zeros(len(v), n_channels, height + window[0], width + window[1])
         corners = [step * torch.arange(n, device=v.device) for n in n_terms]
@@ -176,7 +176,7 @@ class Convolution(Coupling):
             changed = torch.where(self.rows(lattice), v + change, v)
             gained = hidden.cumulant_terms(self.up(changed, c)) - before
             gained = gained.unflatten(1, (-1, *n_terms)).sum(1)  # (n, *n_terms)
-            # The row and the column of the pixel of the lattice that is in each term's window.
+            # For each term: the row and the column of the one lattice pixel in its window.
             row, column = (
                 corner + (f - corner) % w for corner, f, w in zip(corners, first, window)
             )

@@ -1,4 +1,4 @@
-"""Where the arithmetic happens, and in which type."""
+"""The device and the floating-point type of the computations."""
 
 import warnings
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ import torch
 
 
 def resolve(device: str, *, fall_back: bool = False) -> torch.device:
-    """The torch device that `device` names; "auto" is CUDA where there is one.
+    """The torch device that `device` names; "auto" is CUDA if it is available.
 
-    With `fall_back`, a CUDA device that is absent gives a warning and the CPU, so that what
-    was fitted on a GPU can be used on a machine without one.
+    With `fall_back`, the function warns and returns the CPU if a CUDA device is absent. A model
+    that was fitted on a GPU can then be used on a machine without a GPU.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,7 +32,7 @@ def resolve(device: str, *, fall_back: bool = False) -> torch.device:
 
 
 def float_type(dtype: np.dtype) -> np.dtype:
-    """The type to compute in: float32 where it holds every value of `dtype`, else float64."""
+    """The type of computations: float32 if it can hold all values of `dtype`, else float64."""
     single = np.result_type(dtype, np.float32) == np.float32
     return np.dtype(np.float32 if single else np.float64)
 

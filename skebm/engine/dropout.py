@@ -1,13 +1,13 @@
 """Models that lose units or weights at random while they are trained.
 
-    units   : F_r(v) = −b·v − Σ_j r_j softplus(c_j + W_j·v),             r_j = 1 with 1 − p
-    weights : F_m(v) = −b·v − Σ_j softplus(c_j + (W ∘ m)_j·v),           m_ji = 1 with 1 − p
+    units   : F_r(v) = −b·v − Σ_j r_j softplus(c_j + W_j·v),             P(r_j = 1) = 1 − p
+    weights : F_m(v) = −b·v − Σ_j softplus(c_j + (W ∘ m)_j·v),           P(m_ji = 1) = 1 − p
     energy  : as units, with r_ij = 1 where I_ij / max I < u_ij,  u uniform,
               I_ij = (P(h_j = 1 | v′_i) / P(h_j = 1 | v_i)) / |E(v′_i, h′_i) − E(v_i, h_i)|
 
 Each training case has a mask of its own in each update. The mask is the same in both phases and in
-the gradient: a dropped unit gets no gradient from that case. The rows that stand for the model take
-the masks of the cases in turn: there are as many of these rows as cases, or a multiple.
+the gradient: a dropped unit gets no gradient from that case. The number of rows in the model phase
+is a multiple of the number of cases, and row i uses the mask of case i modulo the number of cases.
 """
 
 import copy
@@ -22,9 +22,10 @@ from skebm.engine.noise import Noise
 
 
 class Dropping(RBM):
-    """An RBM that is trained with masks: `begin_update` gives the model with those of an update.
+    """An RBM that is trained with masks.
 
-    Without masks it is the RBM as it stands.
+    `begin_update` returns the model with the masks of one update. Without a mask, no unit and no
+    weight is dropped.
     """
 
     mask: Tensor | None = None
@@ -38,7 +39,7 @@ class Dropping(RBM):
 
     @staticmethod
     def test_scale(rate: float) -> tuple[float, float]:
-        """The factors of the weights and of the hidden biases once training is over."""
+        """The factors of the weights and of the hidden biases after training."""
         return 1.0, 1.0
 
     def without_dropout(self) -> RBM:
@@ -52,7 +53,7 @@ class Dropping(RBM):
         return update
 
     def draw_mask(self, data: Joint, noise: Noise) -> Tensor:
-        """Masks for these cases."""
+        """Draw the masks of the training cases `data`."""
         raise NotImplementedError
 
     def figures(self) -> dict[str, Tensor]:
@@ -77,7 +78,7 @@ class DroppedUnits(Dropping):
         return noise.bernoulli(self._coins(len(data.v), len(self.c)))
 
     def masked(self, x: Tensor) -> Tensor:
-        """x (n, n_hidden) of the units that are kept, and zero for the others."""
+        """x (n, n_hidden) for the units that are kept, and zero for the others."""
         if self.mask is None:
             return x
         return (x.view(-1, *self.mask.shape) * self.mask).view_as(x)
@@ -94,12 +95,12 @@ class DroppedUnits(Dropping):
 
 
 class DroppedByEnergy(DroppedUnits):
-    """Hidden units are dropped the more often, the more they raise the energy's change.
+    """Hidden units are dropped with probability I / max I, the maximum over units and cases.
 
-    A preliminary sweep leads from each case to a reconstruction. Two quantities have heavy
-    tails. Unbounded, they would let one unit of one case be the only one that is dropped. So
-    probabilities are bounded by 0.1 and 0.9, and a case's change of energy is at least half of its
-    mean over the batch.
+    A preliminary Gibbs sweep gives the reconstruction v′ of each case v. Without bounds, a very
+    large I of one unit in one case would make all other units be kept. So the probabilities P are
+    clipped to [0.1, 0.9], and the change of energy of a case is at least half of its mean over the
+    batch.
     """
 
     bounds: ClassVar[tuple[float, float]] = (0.1, 0.9)

@@ -1,14 +1,14 @@
-"""Gradients of the log-likelihood, and what stands in for them.
+"""Gradients of the log-likelihood: exact, or estimated from samples.
 
     ∂ log L/∂θ = ⟨−∂E/∂θ⟩_data − ⟨−∂E/∂θ⟩_model
 
-Both terms are averages over joint states (v, h). Those of the data are the rows of a batch,
-with hidden units at their means. The members differ in the states that stand for the model:
-k Gibbs sweeps from the data (CD), chains that live on from update to update (PCD), chains that
-exchange states with more random ones (ParallelTempering), or every state there is (Exact).
+Both terms are averages over joint states (v, h). The states of the data are the rows of a batch,
+with hidden units at their means. The classes differ in the states of the model: states k Gibbs
+sweeps away from the data (CD), chains that continue from update to update (PCD), chains that
+exchange states with chains at higher temperatures (ParallelTempering), or all states (Exact).
 
-A gradient object holds its settings only. What it remembers between updates, its state, is a
-dict of tensors that `start` makes and each call updates in place.
+A gradient object holds only its settings. Its state between updates is a dict of tensors: `start`
+creates this dict, and each call updates it in place.
 """
 
 from abc import ABC, abstractmethod
@@ -29,9 +29,9 @@ State = dict[str, Tensor]
 
 
 class Phases(Joint):
-    """The joint states of an update: rows of data, then rows that stand for the model.
+    """The joint states of an update: first those of the data, then those of the model.
 
-    The model's rows have negative weights, which sum to minus the sum of the data's.
+    The states of the model have negative weights. All weights together sum to zero.
     """
 
     def __init__(self, model: RBM, n_data: int, n_model: int):
@@ -46,19 +46,19 @@ class Phases(Joint):
         return self.data, self.model
 
     def set_weight(self, weight: Tensor) -> None:
-        """Weigh the data, and the model's rows alike."""
+        """Set the weights of the data; all states of the model get one common weight."""
         self.data.weight.copy_(weight)
         self.model.weight.copy_(-weight.sum() / len(self.model.weight))
 
 
 class Gradient(BaseEstimator, ABC):
-    """How the gradient of the log-likelihood is estimated."""
+    """A method that computes or estimates the gradient of the log-likelihood."""
 
     _parameter_constraints: dict = {}
 
     @abstractmethod
     def n_model(self, model: RBM, n_data: int) -> int:
-        """How many joint states stand for the model, beside a batch of `n_data` rows."""
+        """The number of joint states of the model, for a batch of `n_data` rows."""
 
     def start(self, model: RBM, n_data: int, noise: Noise) -> State:
         """The state before the first update."""
@@ -66,7 +66,7 @@ class Gradient(BaseEstimator, ABC):
 
     @abstractmethod
     def __call__(self, model: RBM, phases: Phases, state: State, noise: Noise) -> None:
-        """Complete the phases, of which `data.v` and the weights are given."""
+        """Fill in the phases; the caller has already set `data.v` and the weights."""
 
     def report(self, state: State) -> dict[str, Tensor]:
         """Figures of the epoch for the history, one number each."""
@@ -79,7 +79,7 @@ class CD(Gradient):
     Parameters
     ----------
     n_steps : int, default=1
-        Gibbs sweeps from each row; the estimate is biased, less so with more of them.
+        Gibbs sweeps from each row. The estimate is biased; more sweeps reduce the bias.
 
     References
     ----------
@@ -114,7 +114,7 @@ class CD(Gradient):
 class PCD(Gradient):
     """Persistent contrastive divergence (stochastic maximum likelihood).
 
-    Chains of Gibbs samples live on from update to update and follow the model as it learns.
+    Gibbs chains continue from update to update and follow the model as it learns.
 
     Parameters
     ----------
@@ -163,11 +163,11 @@ class PCD(Gradient):
 class ParallelTempering(Gradient):
     """Persistent chains at several temperatures that exchange their states.
 
-    Level k samples from the model at beta_k, from the model itself (beta = 1) to one of
-    independent visible units (beta = 0), where chains move freely between modes. After each
-    sweep neighbouring levels exchange states with the Metropolis probability; every exchange
-    is an exact move of all levels together. The spacing of the levels adapts until all
-    neighbours exchange equally often.
+    Level k samples from the model at beta_k. The first level is the model itself (beta = 1). The
+    last level has independent visible units (beta = 0), and its chains move freely between modes.
+    After each sweep, neighbouring levels exchange states with the Metropolis probability. Every
+    exchange leaves the joint distribution of all levels invariant. The spacing of the levels
+    adapts until all neighbours exchange equally often.
 
     Parameters
     ----------
@@ -180,8 +180,9 @@ class ParallelTempering(Gradient):
 
     Notes
     -----
-    "swap_rate" in `history_` is the share of proposed exchanges that were accepted lately, on
-    average over levels; "swap_rate_min" that of the worst pair. One level is :class:`PCD`.
+    "swap_rate" in `history_` is the recent share of accepted exchanges, averaged over all pairs of
+    neighbouring levels; "swap_rate_min" is the share of the worst pair. With one level, the
+    method is the same as :class:`PCD`.
 
     References
     ----------
@@ -229,7 +230,7 @@ class ParallelTempering(Gradient):
         model.hidden.mean(model.hidden_field(phases.data.v), out=phases.data.h)
 
     def adapt_(self, state: State) -> None:
-        """Widen the gaps across which states are exchanged more often than on average."""
+        """Widen the gaps between levels that exchange states more often than the average."""
         if self.n_levels > 2:
             beta, rate = state["beta"], state["swap_rate"]
             gap = (beta[:-1] - beta[1:]) * (0.02 * (rate - rate.mean())).exp()  # (n_levels - 1,)
@@ -241,10 +242,10 @@ class ParallelTempering(Gradient):
 
 
 class Exact(Gradient):
-    """The gradient itself, by enumerating the smaller layer: exact, for up to 20 units.
+    """The exact gradient, from all states of the smaller layer, which has at most 20 binary units.
 
-    One of the layers has to have finitely many states, as Bernoulli units do. An update
-    costs 2^n_units times what it costs to pass one row.
+    One of the layers must have finitely many states, as Bernoulli units have. An update costs
+    about as much as 2^n_units rows of data.
 
     Examples
     --------
@@ -268,7 +269,7 @@ class Exact(Gradient):
 def enumerate_states(model: RBM) -> tuple[Tensor, Tensor, Tensor]:
     """The model as a finite mixture: (v, h, probability), a row for each state of one layer.
 
-    That layer is the smaller one that can be enumerated; the other stands at its mean.
+    That layer is the one with fewer states; the units of the other layer are at their means.
     """
     name, units, n_units = countable_layer(model)
     index = torch.arange(int(units.n_states(n_units)), device=model.W.device)

@@ -1,4 +1,4 @@
-"""Labels: visible units beside those of the row in training, summed out in use.
+"""Labels: in training they are additional visible units; in prediction they are summed out.
 
     −E(v, y, h)    = v·b + d_y + h·c + h·W v + h·U_y + log_base_v(v) + log_base_h(h)
     p(y | v)       = softmax_y (d_y + cumulant_h(c + W v + U_y))
@@ -58,7 +58,7 @@ class Labelled(Units):
         (…, n_classes, n_hidden) and (…, n_classes)
         """
         fields = self._fields(field)
-        if fields.requires_grad:  # nothing is overwritten then
+        if fields.requires_grad:  # autograd needs `fields` later: do not overwrite it
             return self.units.mean(fields), self.units.cumulant(fields) + self.d
         means, cumulants = self.units.mean_and_cumulant(fields)
         return means, cumulants + self.d
@@ -112,23 +112,23 @@ def posterior(model: RBM, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class LabelLaw(NamedTuple):
-    """The labels of the rows of an update, and what the model makes of them."""
+    """The labels of the rows of an update, and the means and errors of the model for them."""
 
     label: Tensor  # (n, n_classes): one-hot, known or drawn
-    means: Tensor  # (n, n_classes, n_hidden): E[h | v, y] of each y
+    means: Tensor  # (n, n_classes, n_hidden): E[h | v, y] for each y
     error: Tensor  # (n, n_classes): [k = y] − p(k | v) where y is known, else zero
 
 
 class JointRBM(RBM):
-    """A labelled RBM as it is trained: its visible units are those of a row and of its label.
+    """A labelled RBM in training: its visible units are the units of a row and of its label.
 
-    The gradient of each row is that of
+    Each row contributes the gradient of
 
         generative · log p(v, y) + discriminative · log p(y | v)      where y is known,
         generative · log p(v)                                        where it is not.
 
-    The units of an unknown label are all zero in the data. For each update the label is then drawn
-    from p(y | v), which leaves the gradient unbiased. `partly` says whether there are such rows.
+    In the data, the units of an unknown label are all zero. Each update draws such a label from
+    p(y | v), so that the gradient is unbiased. `partly` says whether some labels are unknown.
     """
 
     labels: LabelLaw | None = None
@@ -149,7 +149,7 @@ class JointRBM(RBM):
         self.partly = partly and generative > 0
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of the features and of the classes."""
+        """Split the last axis into the features and the classes."""
         return x[..., : self.n_features], x[..., self.n_features :]
 
     def parameters(self) -> dict[str, Tensor]:
@@ -169,11 +169,11 @@ class JointRBM(RBM):
         return RBM(self.features, hidden, W, b, self.c, b0, self._dense)
 
     def normalise_(self) -> None:
-        W, _ = self._split(self.W)  # a label is bounded, whatever its weights
+        W, _ = self._split(self.W)  # labels are bounded, so U needs no bound
         self._bound_norm(W, Dense(W))
 
     def begin_update(self, data: Joint, noise: Noise) -> RBM:
-        """The model with the law of each row's label; unknown labels are drawn into `data.v`."""
+        """The model with the `labels` of these rows; unknown labels are drawn into `data.v`."""
         if not (self.discriminative or self.partly):
             return self
         U, d = self._split(self.W)[1], self._split(self.b)[1]
@@ -205,13 +205,13 @@ class JointRBM(RBM):
         slope *= column
         grad_U, grad_d = self._split(grad(self.W))[1], self._split(grad(self.b))[1]
         grad_d += slope.sum(0)
-        # The product with the row's own label stands for the terms of all labels: replace it.
+        # For U, `super` multiplied h by the row's own label. Each label has its own term instead.
         grad_U += torch.bmm(slope.T[:, None], means.transpose(0, 1))[:, 0].T
         grad_U -= (column * h).T @ label
 
 
 class Conditional(Gradient):
-    """The gradient of log p(y | v) alone, for which no states stand for the model."""
+    """The gradient of log p(y | v) alone; it needs no states of the model."""
 
     def n_model(self, model: RBM, n_data: int) -> int:
         return 0

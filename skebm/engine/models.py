@@ -6,8 +6,8 @@
     path(beta) : W → beta W,  c → beta c,  b → b0 + beta (b − b0)
     log Z(0)   = cumulant_v(b0) + cumulant_h(0)
 
-beta runs from an independent reference model (0) to the model itself (1); it is a number or
-a column, one value for each row.
+beta goes from a reference model with independent units (0) to the model itself (1). It is a number,
+or a column with one value for each row.
 """
 
 import math
@@ -47,7 +47,7 @@ def pack(*parameters: Tensor) -> tuple[Tensor, list[Tensor]]:
 class Joint:
     """Weighted joint states (v, h), one in each row.
 
-    One layer has states, the other one its means given these; `at_mean` names the latter.
+    One layer holds states. The other layer, `at_mean`, holds its means given these states.
     """
 
     at_mean = "hidden"
@@ -60,12 +60,12 @@ class Joint:
 
     @property
     def phases(self) -> Sequence["Joint"]:
-        """The parts that differ in `at_mean`."""
+        """The parts of the rows; each part has its own `at_mean`."""
         return (self,)
 
 
 def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
-    """The natural parameter at `beta`: from `reference` (0) straight to `field` (1)."""
+    """The natural parameter at `beta`, linear in beta: `reference` at 0, `field` at 1."""
     if isinstance(beta, float) and beta == 1.0:
         return field
     return reference + beta * (field - reference)
@@ -74,23 +74,23 @@ def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
 class Coupling(ABC):
     """The term h·W v of the energy: a linear map of v and its transpose.
 
-    A bias may belong to many units (`visible_bias`, `hidden_bias`).
+    Several units may share one bias (`visible_bias`, `hidden_bias`).
     """
 
     weight: Tensor
     n_visible: int
     n_hidden: int
-    #: How many units share a hidden bias, and that number over how many share a visible one.
+    #: How many hidden units share a bias; that number / how many visible units share a bias.
     n_places: int = 1
     places_per_pixel: float = 1.0
 
     @abstractmethod
     def up(self, v: Tensor, bias: Tensor) -> Tensor:
-        """W v and the biases of the hidden layer, of each row: (n, n_hidden)."""
+        """W v plus the biases of the hidden layer, for each row: (n, n_hidden)."""
 
     @abstractmethod
     def down(self, h: Tensor, bias: Tensor) -> Tensor:
-        """Wᵀ h and the biases of the visible layer, of each row: (n, n_visible)."""
+        """Wᵀ h plus the biases of the visible layer, for each row: (n, n_visible)."""
 
     @abstractmethod
     def correlate_(self, out: Tensor, states: Joint) -> None:
@@ -98,21 +98,24 @@ class Coupling(ABC):
 
     @abstractmethod
     def norm(self) -> Tensor:
-        """The largest factor by which the map lengthens a vector, or a bound of it: ()."""
+        """The spectral norm of the map, or an upper bound of it: ()."""
 
     @abstractmethod
     def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
-        """gb ← Σ_i weight_i v_i and gc ← Σ_i h_i, over the units that share a bias too."""
+        """gb ← Σ_i weight_i v_i and gc ← Σ_i h_i, also summed over units that share a bias."""
 
     @abstractmethod
     def hidden_gains(
         self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges
     ) -> tuple[Tensor, Tensor | float]:
-        """The hidden cumulant after each change of v alone, like `changes.unit`, and before."""
+        """The hidden cumulant after each single change of v, and before it.
+
+        The first tensor has a value for each element of `changes.unit` in each row.
+        """
 
     @abstractmethod
     def change_size(self, n_sites: int) -> int:
-        """How many hidden fields `hidden_gains` works on for each row, given so many sites."""
+        """How many hidden fields `hidden_gains` computes for each row with `n_sites` sites."""
 
     def visible_bias(self, b: Tensor) -> Tensor:
         """The bias of each visible unit: (n_visible,)."""
@@ -134,10 +137,10 @@ class Coupling(ABC):
         """x (n_hidden,), averaged over the units that share a bias: like c."""
         return x
 
-    # The centred gradient: that of b′ = b + Wᵀ λ and c′ = c + W μ, in the coordinates b and c
+    # The centred gradient: its biases are b′ = b + Wᵀ λ and c′ = c + W μ, expressed in b and c
 
     def weight_sums(self, W: Tensor) -> Tensor:
-        """Σ of the weights between the units of two biases, for a map like W: (n_c, n_b)."""
+        """W summed over all axes except those of the hidden and visible biases: (n_c, n_b)."""
         return W
 
     def center_(self, gW: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
@@ -150,14 +153,14 @@ class Coupling(ABC):
             gW.sub_((left @ right)[..., None, None])
 
     def compensate_(self, b: Tensor, c: Tensor, dW: Tensor, mu: Tensor, lam: Tensor) -> None:
-        """b −= dWᵀ λ,  c −= dW μ: a change dW of the weights leaves b′ and c′ as they are."""
+        """b −= dWᵀ λ,  c −= dW μ: a change dW of the weights then does not change b′ and c′."""
         sums = self.weight_sums(dW)  # (n_c, n_b)
         b.addmv_(sums.T, lam, alpha=-self.places_per_pixel)
         c.addmv_(sums, mu, alpha=-1)
 
 
 class Dense(Coupling):
-    """The coupling of every hidden with every visible unit."""
+    """The coupling of every hidden unit with every visible unit."""
 
     def __init__(self, weight: Tensor, precision: str = "highest"):
         self.weight = weight  # (n_hidden, n_visible)
@@ -194,20 +197,20 @@ class Dense(Coupling):
 
 
 class RBM:
-    """A density proportional to exp(−F(v)), and a transition that keeps it.
+    """A density proportional to exp(−F(v)), and a Markov transition that leaves it invariant.
 
     Parameters
     ----------
     visible, hidden : Units
-        Parameters that they own are trained with the others.
+        The parameters that these units own are trained together with W, b and c.
     W : Tensor
-        Weights, of the shape that the coupling asks for: (n_hidden, n_visible).
+        Weights in the shape that the coupling needs; for `Dense`, (n_hidden, n_visible).
     b : Tensor of shape (n_visible,)
     c : Tensor of shape (n_hidden,)
     b0 : Tensor of shape (n_visible,) or None
-        The visible field of the reference model; None takes `b`.
+        The visible field of the reference model; None means `b`.
     coupling : callable
-        Makes the coupling, given the weights.
+        Makes the coupling from the weights.
     """
 
     def __init__(
@@ -233,7 +236,7 @@ class RBM:
         self.b0 = self.coupling.visible_bias(self.b) if b0 is None else b0  # (n_visible,)
 
     def parameters(self) -> dict[str, Tensor]:
-        """What is learned, each by the name of its fitted attribute, without the "_"."""
+        """The learned parameters. A key is the name of the fitted attribute without the "_"."""
         coupled = {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}
         return coupled | self.unit_parameters()
 
@@ -243,7 +246,7 @@ class RBM:
 
     @property
     def row_size(self) -> int:
-        """How many numbers a joint state has."""
+        """How many numbers the model computes for one row."""
         return self.n_visible + self.hidden.fields_per_unit * self.n_hidden
 
     def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
@@ -253,7 +256,7 @@ class RBM:
         return path(self.coupling.down(h, self.b), beta, self.b0)  # (n, n_visible)
 
     def free_energy(self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None) -> Tensor:
-        """F(v) of each row, given the hidden field at beta = 1 where it is known: (n,)."""
+        """F(v) of each row: (n,). `field` is the hidden field at beta = 1, if it is known."""
         field = self.hidden_field(v) if field is None else field  # (n, n_hidden)
         linear = (v * path(self.coupling.visible_bias(self.b), beta, self.b0)).sum(-1)  # (n,)
         return -(linear + self.visible.log_base(v) + self.hidden_cumulant(path(field, beta)))
@@ -289,7 +292,7 @@ class RBM:
     def anneal_step(
         self, v: Tensor, noise: Noise, beta: float, target: float
     ) -> tuple[Tensor, Tensor]:
-        """From one level to another: F(v, beta) − F(v, target), and a transition at `target`."""
+        """F(v, beta) − F(v, target), and the new states after one transition at `target`."""
         field = self.hidden_field(v)  # (n, n_hidden), for both levels and the transition
         log_ratio = self.free_energy(v, beta, field) - self.free_energy(v, target, field)  # (n,)
         h = self.hidden.sample(path(field, target), noise)  # (n, n_hidden)
@@ -307,9 +310,9 @@ class RBM:
     # Training
 
     def begin_update(self, data: Joint, noise: Noise) -> "RBM":
-        """The model of one update, for the rows `data.v`; it shares the parameters of this one.
+        """The model for one update on the rows `data.v`; it has the same parameter tensors.
 
-        Where labels are missing in `data.v`, they are drawn.
+        If labels are missing in `data.v`, the method draws them.
         """
         return self
 
@@ -318,14 +321,15 @@ class RBM:
         return 1.0, 1.0
 
     def figures(self) -> dict[str, Tensor]:
-        """Figures of an update, whose means over an epoch are told in the history."""
+        """Figures of one update; the history reports their means over an epoch."""
         return {}
 
     def set_grad(self, states: Joint, data: Joint | None = None) -> None:
-        """Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states.h` is overwritten.
+        """Write Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states.h` is overwritten.
 
-        `data` are the states of rows of data among them, which parameters that turn rows into
-        units are trained on: the gradient of log p(row), of which log Z is independent.
+        `data` is the part of `states` that belongs to rows of data. It trains the parameters that
+        map rows to units: their gradient is that of log p(row), since log Z does not depend on
+        them.
         """
         self._set_unit_grad(states, data)
         states.h.mul_(states.column)
@@ -361,14 +365,14 @@ class RBM:
         return self.coupling.sum_hidden(torch.mv((target - data.h).T, data.weight))
 
     def confine_(self) -> None:
-        """Bring parameters that have bounds back into them, after an update."""
+        """After an update, clip the parameters that have bounds to these bounds."""
         self.visible.confine_()
         self.hidden.confine_()
 
     def normalise_(self) -> None:
-        """Keep weights between two layers of unbounded units below the norm where Z diverges.
+        """Scale down the weights between two layers of unbounded units if Z could diverge.
 
-        Where cumulants grow as s f²/2, exp(−E) falls in all directions if √(s_v s_h) ‖W‖₂ < 1.
+        If the cumulants grow as s_v f²/2 and s_h f²/2, Z is finite for √(s_v s_h) ‖W‖₂ < 1.
         """
         self._bound_norm(self.W, self.coupling)
 
@@ -379,19 +383,19 @@ class RBM:
             W.mul_((LARGEST_NORM / norm).clamp(max=1))
 
     def without_dropout(self) -> "RBM":
-        """The model as it is used after training."""
+        """The model for use after training."""
         return self
 
     # The pseudo-likelihood
 
     def change_size(self, n_sites: int) -> int:
-        """Numbers for each row that the pseudo-log-likelihood of so many sites works on."""
+        """How many numbers `pseudo_log_likelihood` computes for each row with `n_sites` sites."""
         return self.hidden.fields_per_unit * self.coupling.change_size(n_sites)
 
     def pseudo_log_likelihood(self, v: Tensor, sites: Tensor | None = None) -> Tensor:
         """Σ_i log p(v_i | the rest of v), over the sites of discrete visible units: (n,).
 
-        With `sites` (n, k), the sum is estimated from these k of each row.
+        With `sites` (n, k), the sum is estimated from these k sites of each row.
         """
         changes, share = self.visible.site_changes(v), 1.0
         if sites is not None:

@@ -1,4 +1,4 @@
-"""Randomness as an argument: the one source that a fit, a chain or a sampler draws from."""
+"""The source of random numbers. A fit, a chain or a sampler takes it as an argument."""
 
 import math
 from collections.abc import Iterator
@@ -22,29 +22,29 @@ class Noise:
     seed : int
         The same seed on the same device gives the same bits.
     device : torch.device or str, default="cpu"
-        Where the numbers are made.
-    alike : bool, default=False
-        Whether every row of a tensor gets the same numbers, so that what becomes of a row does
-        not depend on how many others there are.
+        The device that generates the numbers.
+    shared : bool, default=False
+        Whether every row of a tensor gets the same numbers. The result for a row then does not
+        depend on the number of rows.
     """
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu", alike: bool = False):
-        self.device, self.alike = torch.device(device), alike
+    def __init__(self, seed: int, device: torch.device | str = "cpu", shared: bool = False):
+        self.device, self.shared = torch.device(device), shared
         self.on_device = self.device.type != "cpu"
         self.generator = torch.Generator(device)
         self._blocks: dict[torch.Size, Iterator[Tensor]] = {}
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
-        """Begin the stream of another seed."""
+        """Restart the stream with this seed."""
         self.generator.manual_seed(seed)
         self.words = np.random.SFC64(seed)
         self._blocks.clear()
 
     def bernoulli(self, probability: Tensor, out: Tensor | None = None) -> Tensor:
-        """Independent coins, 1 with the given probabilities and else 0: like `probability`."""
+        """Independent draws of 1 (with the given probability) or 0: like `probability`."""
         out = torch.empty_like(probability) if out is None else out
-        if self.alike:
+        if self.shared:
             return torch.lt(self.uniform(probability), probability, out=out)
         if self.on_device:
             return torch.bernoulli(probability, generator=self.generator, out=out)
@@ -62,7 +62,7 @@ class Noise:
         return self._empty(like).normal_(generator=self.generator).to(like.dtype).expand_as(like)
 
     def _empty(self, like: Tensor) -> Tensor:
-        shape = like.shape[1:] if self.alike else like.shape
+        shape = like.shape[1:] if self.shared else like.shape
         return torch.empty(shape, dtype=torch.float32, device=like.device)
 
     def permutation(self, n: int) -> Tensor:
@@ -70,11 +70,11 @@ class Noise:
         return torch.randperm(n, generator=self.generator, device=self.device)
 
     def _uniform_blocks(self, shape: torch.Size) -> Iterator[Tensor]:
-        """Uniform draws of this shape, each good until the next: the fastest there are on a CPU.
+        """Uniform draws of this shape, made fast on a CPU; each is valid until the next one.
 
-        A number has 16 bits of its own; the 8 bits below are common to the numbers that are
-        made together. So each has the resolution of single precision, and any two are
-        independent up to 2⁻³².
+        The upper 16 bits of a number are drawn for it alone. The lower 8 bits are common to all
+        numbers of one block. So each number has the resolution of single precision, and any two
+        numbers are independent up to 2⁻³².
         """
         size = math.prod(shape)
         n = max(1, BLOCK // max(1, size))

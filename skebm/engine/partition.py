@@ -1,10 +1,10 @@
-"""log Z: exactly, by summing over one layer, and by annealed importance sampling.
+"""log Z: exact, by a sum over one layer, or estimated by annealed importance sampling.
 
     Z(1) = Z(0) E[w],    w = Π_k p̃_{k+1}(v_k) / p̃_k(v_k),    p̃_k(v) = exp(−F(v, beta_k))
 
 where v_0 is drawn at beta = 0 and v_k by a transition at beta_k from v_{k−1}. By Jensen's
-inequality E[log w] is a lower bound of log Z(1) − log Z(0). Annealed from 1 to 0, from draws of
-the model itself, the weights have mean Z(0) / Z(1), and give an upper bound likewise.
+inequality E[log w] is a lower bound of log Z(1) − log Z(0). If the chains start from draws of the
+model and go from beta = 1 to 0, the weights have mean Z(0) / Z(1), and −E[log w] is an upper bound.
 """
 
 import math
@@ -17,30 +17,30 @@ from skebm.engine.noise import Noise
 from skebm.engine.sampling import anneal, run
 from skebm.engine.units import Units
 
-#: Numbers in the states that are summed over at a time.
+#: How many numbers the sum over states works on at a time.
 CHUNK = 2**21
 
 
 def smaller_layer(model: RBM) -> tuple[str, Units, int]:
-    """The name, units and size of the layer with fewest states."""
+    """The name, the units and the size of the layer with fewer states."""
     layers = [("hidden", model.hidden, model.n_hidden), ("visible", model.visible, model.n_visible)]
     return min(layers, key=lambda layer: layer[1].n_states(layer[2]))
 
 
 def countable_layer(model: RBM, max_states: float = 2.0**20) -> tuple[str, Units, int]:
-    """The smaller layer, where its states can be enumerated."""
+    """The layer with fewer states; an error if it has more than `max_states` states."""
     name, units, n_units = smaller_layer(model)
     if units.n_states(n_units) <= max_states:
         return name, units, n_units
     raise ValueError(
-        f"To enumerate a layer it must have at most 2^{math.log2(max_states):.0f} states, which "
-        f"{math.log2(max_states):.0f} binary units have; this model has {model.n_hidden} hidden "
-        f"and {model.n_visible} visible units."
+        f"To enumerate a layer, it must have at most 2^{math.log2(max_states):.0f} states, that is "
+        f"{math.log2(max_states):.0f} binary units. This model has {model.n_hidden} hidden "
+        f"and {model.n_visible} visible units. Use fewer units, or a method that draws samples."
     )
 
 
 def log_partition_exact(model: RBM, max_states: float = 2.0**26) -> Tensor:
-    """log Z by summing over the states of one layer in closed form over the other: ()."""
+    """log Z: a sum over the states of one layer, in closed form over the other layer: ()."""
     name, units, n_units = countable_layer(model, max_states)
     free_energy = model.hidden_free_energy if name == "hidden" else model.free_energy
     parts = []
@@ -53,7 +53,7 @@ def log_partition_exact(model: RBM, max_states: float = 2.0**26) -> Tensor:
 
 
 def log_weights_up(model: RBM, noise: Noise, betas: Tensor, n_chains: int) -> tuple[Tensor, Tensor]:
-    """Logarithms of weights with mean Z, in double precision, (n_chains,); where chains end."""
+    """Logarithms of weights with mean Z, in double precision, (n_chains,); the final states."""
     v, log_weights = anneal(model, model.start(n_chains, noise), noise, betas)
     return log_weights + model.log_partition_reference(), v
 
@@ -65,10 +65,10 @@ def log_weights_down(model: RBM, v: Tensor, noise: Noise, betas: Tensor) -> Tens
 
 
 def spread_betas(model: RBM, noise: Noise, n_betas: int | None, n_chains: int) -> Tensor:
-    """Levels between which the weights of chains vary equally: (n_betas,), from 0 to 1.
+    """Levels from 0 to 1, such that log-weights vary equally in each step: (n_betas,).
 
-    A short run finds the standard deviation g(beta) of d log p̃/d beta; levels are at equal
-    distances along ∫ g d beta. None puts them one nat apart.
+    A short run estimates the standard deviation g(beta) of d log p̃/d beta. The levels have equal
+    distances along ∫ g d beta. If `n_betas` is None, these distances are at most one nat.
     """
     grid = torch.linspace(0, 1, 101, dtype=torch.float64)  # (101,)
     v, rates = model.start(n_chains, noise), []

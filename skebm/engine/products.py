@@ -1,12 +1,12 @@
-"""Matrix products: in which precision, and by which kernel.
+"""Matrix products: the choice of precision and of kernel.
 
     "highest", "high" : single precision ("high": TF32 on CUDA, see `skebm.engine.devices`)
-    "medium"          : large factors rounded to bfloat16, where the processor multiplies such
-                        numbers itself; binary states are exact in it
+    "medium"          : large factors are rounded to bfloat16 if the processor can multiply
+                        bfloat16 numbers; binary states are exact in bfloat16
 
-Double precision is never reduced. On the CPU three libraries
-share the work: the one behind `torch.addmm` wakes every thread for the smallest product, which
-numpy does not, and for large ones oneDNN takes half of its time on some processors.
+Double precision is never reduced. On the CPU, numpy computes small products, because `torch.addmm`
+wakes all threads even for the smallest product. oneDNN computes large products; on some processors
+it takes half the time of `torch.addmm`. `torch.addmm` computes all other products.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Multiplications up to which a product is small.
+#: A product is small if it needs at most this many multiplications.
 SMALL = 2**18
-#: Numbers in the factors from which on the overhead of oneDNN and of rounding is worth it.
+#: A product is large if its factors hold this many numbers: oneDNN and rounding then save time.
 LARGE = 2**16
 
 try:
@@ -28,7 +28,7 @@ except AttributeError:  # a build of torch without oneDNN
 
 
 def _cpu_has_bfloat16() -> bool:
-    # Unknown in older versions of torch.
+    # Older versions of torch do not have `get_capabilities`.
     capabilities: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
@@ -49,7 +49,7 @@ def product(
     usable = onednn_has_bfloat16 and bias is not None if rounded else True
     if onednn is not None and usable and large and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")
-    elif rounded:  # takes a transposed factor as it is
+    elif rounded:  # torch.mm needs no copy of a transposed factor
         result = torch.mm(a, b)
         result = result if bias is None else result.float().add_(bias)
     elif a.is_cpu and a.numel() * b.shape[1] <= SMALL and torch.is_inference_mode_enabled():
@@ -64,7 +64,7 @@ def product(
 
 
 class Product(torch.autograd.Function):
-    """`product` where a gradient is recorded: its derivative is two products more."""
+    """`product` for autograd; its gradient needs two more products."""
 
     @staticmethod
     def forward(ctx, a, b, bias, precision):

@@ -22,10 +22,10 @@ def run(
     out: Tensor | None = None,
     clamped: Tensor | None = None,
 ) -> Tensor:
-    """The states of the chains that started at `v`, `n_steps` transitions later: like `v`.
+    """The states of chains that start at `v`, after `n_steps` transitions: like `v`.
 
-    Units that are `clamped`, a mask like `v`, stay as they are; the rest then follows the law
-    given these.
+    `clamped` is a mask like `v`. Clamped units keep their values, and the chain samples the other
+    units given these values.
     """
     start = v
     for _ in range(n_steps):
@@ -48,7 +48,7 @@ def conditional_mean(
 
 
 def mean_field(model: RBM, v: Tensor, *, n_steps: int, clamped: Tensor) -> Tensor:
-    """A fixed point of the means of the units that are not clamped, given all others: like `v`."""
+    """The means of the units that are not clamped, by `n_steps` mean-field steps: like `v`."""
     for _ in range(n_steps):
         h = model.hidden.mean(model.hidden_field(v))  # (n, n_hidden)
         v = torch.where(clamped, v, model.visible.mean(model.visible_field(h)))
@@ -56,10 +56,10 @@ def mean_field(model: RBM, v: Tensor, *, n_steps: int, clamped: Tensor) -> Tenso
 
 
 def anneal(model: RBM, v: Tensor, noise: Noise, betas: Tensor) -> tuple[Tensor, Tensor]:
-    """Where chains from `v` end that pass all levels in turn, and the logarithms of their weights.
+    """The final states of chains that start at `v` and pass all levels, and their log-weights.
 
-    v is drawn at betas[0]; the weights, exp(log_weights) in double precision, (n,), then have
-    the mean Z(betas[-1]) / Z(betas[0]).
+    If `v` is drawn at betas[0], the weights exp(log_weights) have the mean
+    Z(betas[-1]) / Z(betas[0]). The log-weights, (n,), are in double precision.
     """
     log_weights = v.new_zeros(len(v), dtype=torch.float64)  # (n,)
     levels = betas.tolist()
@@ -74,9 +74,9 @@ def tempered_sweep(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One sweep of the chains of all levels, in place, and exchanges between neighbours.
 
-    The k-th of the equal parts of `chains`, hidden states (n, n_hidden), is at beta[k].
-    Returned are the visible states that the first level has now, (n_chains, n_visible), their
-    hidden field, and the share of exchanges in each pair, (n_levels − 1,).
+    `chains` holds hidden states, (n, n_hidden), in equal parts; part k is at beta[k]. The function
+    returns the new visible states of the first level, (n_chains, n_visible), their hidden fields,
+    and the share of accepted exchanges in each pair of levels, (n_levels − 1,).
     """
     n_chains = len(chains) // len(beta)
     column = beta.repeat_interleave(n_chains)[:, None]  # (n, 1)
@@ -93,9 +93,9 @@ def exchange(
 ) -> tuple[Tensor, Tensor]:
     """Metropolis exchanges of states between neighbouring levels, even pairs and then odd ones.
 
-    Level k samples at beta_k and has the k-th of the equal parts that the rows of `v` (n,
-    n_visible) and of their hidden field (n, n_hidden) fall into. Returned are the row that
-    each level's chains go on from, (n,), and the share of exchanges in each pair, (n_levels − 1,).
+    The rows of `v` (n, n_visible) and of their hidden fields `field` (n, n_hidden) form equal
+    parts; part k belongs to the level at beta[k]. The function returns the row from which each
+    chain continues, (n,), and the share of accepted exchanges in each pair, (n_levels − 1,).
     """
     n_levels = len(beta)
     order = torch.arange(len(v), device=v.device).view(n_levels, -1)  # (n_levels, n_chains)
@@ -105,7 +105,7 @@ def exchange(
         here, there = order[lower], order[upper]  # (n_pairs, n_chains)
 
         def total(a: Tensor, b: Tensor, lower=lower, upper=upper) -> Tensor:
-            """F at the lower level of each pair of the rows a, plus F at the upper of b."""
+            """For each pair: F of rows a at the lower level plus F of rows b at the upper level."""
             rows = torch.cat([a, b])  # (2 n_pairs, n_chains)
             column = torch.cat([beta[lower], beta[upper]]).repeat_interleave(rows.shape[1])
             index = rows.reshape(-1)

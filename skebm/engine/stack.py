@@ -18,7 +18,7 @@ from skebm.engine.units import Units
 
 
 class Residual:
-    """A second path around the units of a layer, which does not saturate.
+    """A second path, parallel to the units of a layer; it does not saturate.
 
     M. Roder, L. A. Passos, L. C. F. Ribeiro, C. Pereira, J. P. Papa (2020). A layer-wise
     information reinforcement approach to improve learning in deep belief networks. ICAISC.
@@ -35,7 +35,7 @@ class Residual:
     def fitted(self, field: Tensor, maxima: Sequence[float] = (0.0, 0.0)) -> "Residual":
         """The path with the maxima over these rows and earlier ones.
 
-        The maximum of the features is at least one: smaller features stay as they are.
+        The maximum of the features is set to at least 1, so that features are never scaled up.
         """
         rectified = max(field.max().item(), maxima[0]) or 1.0
         rectified = rectified if rectified > 0 else 1.0
@@ -43,10 +43,10 @@ class Residual:
         return Residual(self.shares, (rectified, max(1.0, largest, maxima[1])))
 
     def means(self, features: Tensor) -> Tensor:
-        """The units' means σ(a), given their features: by bisection, as both rise with a."""
+        """The units' means σ(a), given their features: bisection for a, as both increase with a."""
         low, high = torch.full_like(features, -40.0), torch.full_like(features, 40.0)
         _, of_field = self.shares
-        if of_field:  # no field is above that at which the second path alone gives the features
+        if of_field:  # upper bound: here the second path alone gives the features
             alone = features * self.maxima[1] * self.maxima[0] / of_field
             high = alone.clamp(min=40.0)
         for _ in range(60):
@@ -64,7 +64,7 @@ class Layer:
     model : RBM
         Its hidden units give the features.
     encode, decode : callable
-        From the features of the layer below to rows of the model, and back.
+        Map the features of the layer below to rows of the model, and back.
     residual : Residual or None
     """
 
@@ -103,9 +103,9 @@ def log_density(units: Units, x: Tensor, field: Tensor) -> Tensor:
 
 
 def bound(layers: Sequence[Layer], down: Sequence[RBM], rows: Tensor, noise: Noise) -> Tensor:
-    """The variational bound, from one draw of q, without log Z of the top: (n,).
+    """The variational bound, from one draw of q, without the term −log Z of the top: (n,).
 
-    `down` are the models whose p(v | h) leads from layer to layer; q is that of `layers`.
+    The models `down` define p(v | h) of each layer below the top; `layers` define q.
     """
     total = rows.new_zeros(len(rows))
     for layer, generative in zip(layers, down):

@@ -1,15 +1,15 @@
-"""Training: one update as a function of a batch, the loop over batches, and the optimisers.
+"""Training: the update on one batch, the loop over batches, and the optimisers.
 
 θ ← θ + rate · step(∂/∂θ of log-likelihood − ½ weight_decay ‖W‖² − l1 ‖W‖₁ − sparsity penalty)
 
-The centred gradient, in these coordinates, is a correction of the plain one by the offsets μ of the
-visible and λ of the hidden units:
+The centred gradient corrects the plain gradient with the offsets μ of the visible units and λ of
+the hidden units:
 
     gW −= gc μᵀ + λ gbᵀ,      gb −= gWᵀ λ,      gc −= gW μ
 
-It is the plain gradient of the same model written in v − μ and h − λ, whose biases are b + Wᵀ λ and
-c + W μ, and its step is the same one. The cap on the norm applies to the gradient in those
-coordinates, before the last two lines.
+This gives the same step as the plain gradient of the same model written in v − μ and h − λ, with
+the biases b + Wᵀ λ and c + W μ. The cap on the norm applies to the gradient with respect to W and
+these biases; so it comes before the last two formulas.
 
 J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines. JMLR 17.
 D. P. Kingma, J. Ba (2015). Adam: a method for stochastic optimization. ICLR.
@@ -26,7 +26,7 @@ from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, grad
 from skebm.engine.noise import Noise
 
-#: How fast the offsets of the centred gradient follow the data, for each update.
+#: The rate, per update, at which the offsets of the centred gradient follow the data.
 OFFSET_RATE = 0.01
 OFFSETS = ("visible_offset", "hidden_offset")
 
@@ -51,7 +51,7 @@ class SGD:
 
 
 class Adam:
-    """θ ← θ + rate · m / (√v + ε), where m and v are the moments without their bias."""
+    """θ ← θ + rate · m / (√v + ε), where m and v are the bias-corrected moments."""
 
     decay = (0.9, 0.999)
     epsilon = 1e-8
@@ -106,8 +106,8 @@ class Trainer:
         )
         self.phases = Phases(model, batch_size, gradient.n_model(model, batch_size))
         self.gradient_state: State | None = None
-        #: The offsets μ and λ of the centred gradient, constant during an epoch, and the running
-        #: means of the units that they are rounded from.
+        #: The offsets μ and λ of the centred gradient, which are constant during an epoch. They
+        #: are the rounded values of `averages`, the running means of the units.
         self.offsets: State = {}
         self.averages: State = {}
         #: Sums of the figures of the updates of this epoch.
@@ -140,9 +140,9 @@ class Trainer:
         learning_rate: float,
         momentum: float,
     ) -> None:
-        """Set the rates, move the offsets, and before the first epoch start the chains.
+        """Set the rates and move the offsets; before the first epoch, start the chains.
 
-        `mean` is the mean of all rows, `probe` are some of them.
+        `mean` is the mean of all rows; `probe` holds a sample of the rows.
         """
         self.optimizer.set_rate(learning_rate, momentum)
         self.model.normalise_()
@@ -155,7 +155,7 @@ class Trainer:
             self.gradient_state = self.gradient.start(self.model, len(self.phases.data.v), noise)
 
     def end_epoch(self) -> None:
-        """Make sure that the model has a partition function."""
+        """Make sure that the partition function of the model is finite."""
         self.model.normalise_()
 
     def step(self, rows: Tensor, weight: Tensor, noise: Noise) -> None:
@@ -173,7 +173,7 @@ class Trainer:
             self._capture(noise)
 
     def _update(self, noise: Noise) -> None:
-        """The step for the rows and weights that `phases` hold."""
+        """One step for the rows and weights in `phases`."""
         model, phases = self.model.begin_update(self.phases.data, noise), self.phases
         assert self.gradient_state is not None
         self.gradient(model, phases, self.gradient_state, noise)
@@ -205,7 +205,7 @@ class Trainer:
             self.figures.setdefault(name, torch.zeros_like(figure)).add_(figure)
 
     def _cap_norms(self, max_norm: float) -> None:
-        """Shorten the weights of hidden units that are too long."""
+        """Scale down the weight vector of each hidden unit if its norm exceeds `max_norm`."""
         model = self.model
         before = model.W.clone()
         model.W.renorm_(2, 0, max_norm)
@@ -227,19 +227,19 @@ class Trainer:
         rate = 1 - (1 - OFFSET_RATE) ** n_updates if self.averages else 1.0
         for name, value in zip(OFFSETS, means):
             average = self.averages.setdefault(name, torch.zeros_like(value)).lerp_(value, rate)
-            # Multiples of 1/256 are the same numbers in single and in double precision.
+            # Multiples of 1/256 are exact in single and in double precision.
             offset = self.offsets.setdefault(name, torch.empty_like(value))
             torch.mul(average, 256, out=offset).round_().div_(256)
 
     def _capture(self, noise: Noise) -> None:
-        """Record the update as one CUDA graph, where the gradient allows it."""
+        """Record the update as one CUDA graph, if the gradient allows it."""
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(noise.generator)
         try:
             with torch.cuda.graph(graph):
                 self._update(noise)
             self._graph = graph
-        except RuntimeError:  # the gradient does something that a graph cannot hold
+        except RuntimeError:  # a graph cannot record this gradient
             self._eager = True
 
     def report(self) -> State:
@@ -248,11 +248,11 @@ class Trainer:
         return self.gradient.report(self.gradient_state or {}) | means
 
     def state(self) -> State:
-        """Everything that the next epoch depends on besides parameters and noise, by name."""
+        """All tensors that the next epoch needs, except parameters and noise, by name."""
         return {**(self.gradient_state or {}), **self.averages, **self.optimizer.state}
 
     def load_state(self, state: State) -> None:
-        """Go on from what `state` returned."""
+        """Restore the tensors that `state` returned."""
         state = dict(state)
         for name, value in self.optimizer.state.items():
             value.copy_(state.pop(name))

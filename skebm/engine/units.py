@@ -1,14 +1,15 @@
-"""What a layer is made of: units that are independent given their field.
+"""Kinds of units. The units of a layer are independent given their fields.
 
     p(x | field) = exp(x·field + log_base(x) − cumulant(field))
     cumulant(f)  = log Σ_x exp(x·f + log_base(x)),        mean(f) = cumulant′(f)
 
-A kind of units is these functions: free energies, conditionals, gradients and partition functions
-follow from them (`skebm.engine.models`). Where `out` is given, the result is written there; it may
-be `field` itself. Units may own parameters, such as a scale, with gradients in closed form.
+These functions define a kind of units. Free energies, conditionals, gradients and partition
+functions follow from them (`skebm.engine.models`). If `out` is given, the result is written to it;
+`out` may be `field` itself. Units may own parameters, such as a scale; the gradients of these
+parameters are in closed form.
 
-At temperature T the law is exp(−E/T). The model divides fields by T; units whose base measure has
-an energy of its own take T as `temperature`.
+At temperature T the density is proportional to exp(−E/T). The model divides fields by T. Units
+whose log_base is a term of the energy take T as `temperature`.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ from skebm.engine.noise import Noise
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x), to double precision: torch's own stops at e^−20."""
+    """log(1 + e^x) in double precision; torch's default threshold has an error of e^−20."""
     return functional.softplus(x, threshold=40.0)
 
 
 class SiteChanges(NamedTuple):
-    """The other states of each site of a row, while all other sites keep theirs.
+    """The changes of a row in which one site takes another state; all other sites keep theirs.
 
-    A site is a binary unit, or the group of units of one category. Up to n_changes other states
-    belong to a site.
+    A site is one binary unit, or the group of units of one categorical variable. A site has at
+    most n_changes other states.
     """
 
     unit: Tensor  # (n or 1, n_sites, n_changes): the unit that changes
-    change: Tensor  # (n or 1, n_sites or 1, n_changes or 1): by how much it changes
-    emptied: Tensor | None = None  # (n, n_sites, 1): a unit that goes from one to zero with it
-    allowed: Tensor | None = None  # (n, n_sites, n_changes): False where a site has fewer states
+    change: Tensor  # (n or 1, n_sites or 1, n_changes or 1): by how much the unit changes
+    emptied: Tensor | None = None  # (n, n_sites, 1): another unit, which goes from one to zero
+    allowed: Tensor | None = None  # (n, n_sites, n_changes): False if there is no such change
 
     def at(self, sites: Tensor, n_sites: int) -> SiteChanges:
-        """The changes of some sites of each row alone, (n, k)."""
+        """The changes of the sites with the indices `sites` (n, k) in each row."""
 
         def chosen(t: Tensor) -> Tensor:
             t = t.expand(len(sites), n_sites, -1)
@@ -57,15 +58,15 @@ class SiteChanges(NamedTuple):
 class Units(ABC):
     """A layer of units; the last axis of every tensor runs over them."""
 
-    #: The interval that values of a unit lie in.
+    #: The interval that contains all values of a unit.
     support: tuple[float, float] = (-math.inf, math.inf)
     #: Whether `site_changes` enumerates the states of a site.
     is_discrete: bool = False
-    #: How many fields a unit's functions work on for each field that they are given.
+    #: How many fields the functions compute internally for each field in their argument.
     fields_per_unit: int = 1
-    #: The parameters that are terms of the energy: exp(−E/T) divides them by T.
+    #: The parameters that are terms of the energy, and are therefore divided by T in exp(−E/T).
     energy_parameters: tuple[str, ...] = ()
-    #: How many units, down and across, of a map share a term of the cumulant.
+    #: The side of the square block of a map whose units share a term of the cumulant.
     block_size: int = 1
 
     @abstractmethod
@@ -81,7 +82,7 @@ class Units(ABC):
         """log Σ_x exp(x·field + log_base(x)), summed over the last axis."""
 
     def mean_and_cumulant(self, field: Tensor) -> tuple[Tensor, Tensor]:
-        """Both; `field` is overwritten by the mean."""
+        """`mean` and `cumulant` of the field; the mean overwrites `field`."""
         cumulant = self.cumulant(field)
         return self.mean(field, field), cumulant
 
@@ -90,7 +91,7 @@ class Units(ABC):
         return x.new_zeros(x.shape[:-1])
 
     def field_of_mean(self, mean: Tensor) -> Tensor:
-        """The field at which units have this mean, kept within ±74: the inverse of `mean`."""
+        """The inverse of `mean`: the field, within ±74, at which units have this mean."""
         low, high = torch.full_like(mean, -5.0), torch.full_like(mean, 5.0)
         for _ in range(60):
             middle = (low + high) / 2
@@ -99,18 +100,18 @@ class Units(ABC):
         return ((low + high) / 2).sinh()
 
     def exact(self) -> Units:
-        """Units of the same law whose `sample` draws from it exactly."""
+        """Units with the same p(x | field), from which `sample` draws exactly."""
         return self
 
     def cumulant_terms(self, field: Tensor) -> Tensor:
-        """The terms that `cumulant` is the sum of: (…, n_terms)."""
+        """The terms whose sum is `cumulant`: (…, n_terms)."""
         return self.cumulant(field[..., None])
 
     def cumulant_curvature(self) -> float:
         """The s for which the cumulant grows as s field²/2; 0 if it grows more slowly."""
         return 0.0
 
-    # Features: what `transform` gives, and what the next layer of a stack is given
+    # Features: the output of `transform`, and the input of the next layer of a stack
 
     def features(self, field: Tensor) -> Tensor:
         """Features of the units, given their field."""
@@ -120,14 +121,14 @@ class Units(ABC):
         """The means of the units, given their features."""
         return features
 
-    # Parameters that the units own, besides the fields that a model gives them
+    # Parameters that the units own; W, b and c belong to the model
 
     def parameters(self) -> dict[str, Tensor]:
-        """The units' own parameters, each by the name of its fitted attribute, without the "_"."""
+        """The units' own parameters. A key is the name of the fitted attribute without the "_"."""
         return {}
 
     def bound(self, parameters: dict[str, Tensor]) -> Units:
-        """The same units with these tensors in the place of `parameters()`."""
+        """The same units with these tensors as their `parameters()`."""
         if not parameters:
             return self
         units = copy.copy(self)
@@ -135,17 +136,17 @@ class Units(ABC):
         return units
 
     def confine_(self) -> None:  # noqa: B027
-        """Bring parameters that have bounds back into them, after an update."""
+        """After an update, clip the parameters that have bounds to these bounds."""
 
     def log_base_grad(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Σ_i weight_i ∂log_base(x_i)/∂φ of each parameter φ of the law."""
+        """Σ_i weight_i ∂log_base(x_i)/∂φ for each parameter φ of log_base."""
         return {}
 
     def cumulant_grad(self, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """Σ_i weight_i ∂cumulant(field_i)/∂φ: the mean of `log_base_grad` given the fields."""
         return {}
 
-    # Rows of data, where visible units are a function of them
+    # The map from rows of data to visible units
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """The visible units of rows: (n, n_units)."""
@@ -160,34 +161,34 @@ class Units(ABC):
         return 0.0
 
     def from_rows_grad(self, x: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Σ_i weight_i ∂ log p(row_i)/∂φ of each parameter φ of `from_rows`.
+        """Σ_i weight_i ∂ log p(row_i)/∂φ for each parameter φ of `from_rows`.
 
-        log Z does not depend on these, so that rows of data are enough. `field` is the mean field
-        of the units x given the hidden units.
+        log Z does not depend on these parameters, so their gradient needs only rows of data.
+        `field` is the field of the units x when the hidden units are at their means.
         """
         return {}
 
-    # Units of finitely many states
+    # Units with finitely many states
 
     def n_states(self, n_units: int) -> float:
         """How many states `n_units` units have."""
         return math.inf
 
     def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
-        """States of `n_units` units by their number, in the type of `like`: (n, n_units)."""
+        """The states with the numbers `index`, in the type of `like`: (n, n_units)."""
         raise NotImplementedError(f"{type(self).__name__} units have infinitely many states.")
 
     def n_sites(self, n_units: int) -> int:
-        """How many sites `n_units` units make up."""
+        """How many sites `n_units` units form."""
         return n_units
 
     def site_changes(self, x: Tensor) -> SiteChanges:
-        """The other states of every site of the rows x (n, n_units)."""
-        raise NotImplementedError(f"{type(self).__name__} units have infinitely many states.")
+        """The changes of every site of the rows x (n, n_units) to each of its other states."""
+        raise NotImplementedError(f"{type(self).__name__} units have no sites; use discrete units.")
 
 
 class Binary(Units):
-    """Units of two states, low and high."""
+    """Units with two states, low and high."""
 
     is_discrete = True
 
@@ -219,8 +220,9 @@ class Bernoulli(Binary):
         return softplus(field).sum(-1)
 
     def mean_and_cumulant(self, field: Tensor) -> tuple[Tensor, Tensor]:
-        # With t = e^(−f): σ(f) = 1/(1 + t), and softplus(f) = f + log(1 + t), where one logarithm
-        # does for four units. Below −20 (−40 in double precision) both are as good as zero.
+        # With t = e^(−f): σ(f) = 1/(1 + t) and softplus(f) = f + log(1 + t). The product of 1 + t
+        # over four units needs one logarithm. Below f = −20 (−40 in double precision) both
+        # functions are negligible.
         largest = 20.0 if field.dtype == torch.float32 else 40.0
         t = field.neg_().clamp_(max=largest)
         linear = t.sum(-1)
@@ -237,8 +239,8 @@ class Bernoulli(Binary):
 class MeanBernoulli(Bernoulli):
     """Bernoulli units whose "samples" are their means: the mean-field approximation.
 
-    The chain that results leaves no distribution of these units invariant; the free energy
-    is that of Bernoulli units.
+    A chain with these units does not leave the distribution of the model invariant. The free
+    energy is that of Bernoulli units.
     """
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
@@ -268,7 +270,7 @@ class Spin(Binary):
 
 
 class Categorical(Units):
-    """Groups of units of which exactly one is 1 and the others are 0: the categories of a column.
+    """Groups of units, one group for each column of categories; one unit of each group is 1.
 
     mean softmax(f) in each group, cumulant Σ_groups log Σ_k e^{f_k}
     """
@@ -281,7 +283,7 @@ class Categorical(Units):
         n_groups, widest = len(self.sizes), max(self.sizes)
         place = torch.arange(widest).expand(n_groups, -1)
         self.is_there = place < torch.tensor(self.sizes)[:, None]  # (n_groups, widest)
-        # Where each unit stands in the table of groups, which is filled up to the widest.
+        # The place of each unit in the table of groups; groups are padded to the widest one.
         self.slot = self.is_there.flatten().nonzero()[:, 0]  # (n_units,)
         self.first = torch.tensor(self.sizes).cumsum(0) - torch.tensor(self.sizes)  # (n_groups,)
 
@@ -290,7 +292,7 @@ class Categorical(Units):
         return torch.index_select(shares, -1, self.slot, out=out)
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
-        # The largest of fields with Gumbel noise is a draw from their softmax.
+        # The argmax of fields plus Gumbel noise is a draw from the softmax of the fields.
         gumbel = noise.uniform(field).log().neg_().log_().neg_()
         return self._one_hot(self._table(gumbel.add_(field)).argmax(-1), field, out)
 
@@ -320,31 +322,32 @@ class Categorical(Units):
         return SiteChanges(unit, x.new_ones(1, 1, 1), emptied, self.is_there & (unit != emptied))
 
     def _table(self, x: Tensor) -> Tensor:
-        """The units by groups, with −∞ where a group has fewer: (…, n_groups, widest)."""
+        """The units by groups; smaller groups are padded with −∞: (…, n_groups, widest)."""
         self._move(x.device)
         table = x.new_full((*x.shape[:-1], self.is_there.numel()), -math.inf)
         return table.index_copy(-1, self.slot, x).unflatten(-1, self.is_there.shape)
 
     def _one_hot(self, place: Tensor, like: Tensor, out: Tensor | None) -> Tensor:
-        """The state with the unit at this place of each group on, place (…, n_groups)."""
+        """The state in which the unit at `place` (…, n_groups) of each group is 1."""
         out = torch.empty_like(like) if out is None else out
         self._move(place.device)
         return out.zero_().scatter_(-1, place + self.first, 1.0)
 
     def _move(self, device: torch.device) -> None:
-        """Have the index on this device: copied once, and not in every update."""
+        """Copy the index tensors to this device once, not in every update."""
         if self.slot.device != device:
             self.slot, self.first = self.slot.to(device), self.first.to(device)
             self.is_there = self.is_there.to(device)
 
 
 class Pooled(Units):
-    """Maps of binary units, of which in each block at most one is 1 (probabilistic max-pooling).
+    """Maps of binary units; at most one unit of each block is 1 (probabilistic max-pooling).
 
     mean e^{f_i} / (1 + Σ_block e^f), cumulant Σ_blocks log(1 + Σ_block e^f)
 
-    The units are those of maps (n_maps, height, width), in this order; blocks are squares of
-    `size`, cut off at the far edges. A feature is the probability that some unit of a block is 1.
+    The units form maps (n_maps, height, width), flattened in this order. Blocks are squares of
+    side `size`; the last row and column of blocks may be cut off. A feature is the probability
+    that one unit of a block is 1.
 
     H. Lee, R. Grosse, R. Ranganath, A. Y. Ng (2009). Convolutional deep belief networks for
     scalable unsupervised learning of hierarchical representations. ICML.
@@ -364,7 +367,7 @@ class Pooled(Units):
         return self._units(self._shares(field), out)
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
-        # One number picks the unit between whose bounds it falls, or none above the last.
+        # A uniform number selects the first unit whose bound is above it, or no unit.
         bounds = self._shares(field).cumsum(0)
         below = noise.uniform(bounds[0]) < bounds
         below[1:] ^= below[:-1].clone()
@@ -378,14 +381,14 @@ class Pooled(Units):
 
     def field_of_mean(self, mean: Tensor) -> Tensor:
         share = self._blocks(mean, 0.0)
-        rest = (1 - share.sum(0)).clamp(min=1e-3)  # of none
+        rest = (1 - share.sum(0)).clamp(min=1e-3)  # P(no unit is 1)
         return self._units((share.clamp(min=1e-3) / rest).log(), None)
 
     def features(self, field: Tensor) -> Tensor:
         return self._blocks(field).logsumexp(0).sigmoid().flatten(-3)  # (…, n_blocks)
 
     def mean_of_features(self, features: Tensor) -> Tensor:
-        # Whichever unit of a block it is that is 1, they are alike.
+        # All units of a block get the same share of its feature.
         of_blocks = features.unflatten(-1, self.pooled)
         ones = features.new_ones(*features.shape[:-1], math.prod(self.maps))
         there = self._blocks(ones, 0.0)
@@ -399,7 +402,7 @@ class Pooled(Units):
         states = like.new_zeros(len(index), n_units)
         for block in self._blocks(torch.arange(n_units), -1).flatten(1).T:
             units = block[block >= 0]
-            which = index % (len(units) + 1)  # of them is 1, or none
+            which = index % (len(units) + 1)  # the unit that is 1; the last: none
             states[:, units] = (which[:, None] == torch.arange(len(units)).to(index)).to(like)
             index = index // (len(units) + 1)
         return states
@@ -471,7 +474,7 @@ def _into(out: Tensor | None, result: Tensor) -> Tensor:
 
 
 class Gaussian(Units):
-    """x ∈ ℝ:  log_base −x²/2T, mean T f, cumulant (T f² + log 2πT)/2: a variance of T."""
+    """x ∈ ℝ:  log_base −x²/2T, mean T f, variance T, cumulant (T f² + log 2πT)/2."""
 
     def __init__(self, temperature: float = 1.0):
         self.temperature = temperature
@@ -498,22 +501,22 @@ class Gaussian(Units):
 
 
 class ScaledGaussian(Gaussian):
-    """Gaussian units x = row exp(−log_scales), whose scales are learned.
+    """Gaussian units x = row exp(−log_scales) with learned scales.
 
-    ∂ log p(row)/∂log_scale = x ∂F(x)/∂x − 1 = x (x/T − field) − 1, exactly and without any chain:
-    in x the model has a fixed variance, so log Z does not depend on the scales.
+    ∂ log p(row)/∂log_scale = x ∂F(x)/∂x − 1 = x (x/T − field) − 1. This gradient is exact and needs
+    no chain: x has a fixed variance given h, so log Z does not depend on the scales.
 
     Parameters
     ----------
     log_scales : Tensor of shape (n_scales,)
     temperature : float
     shape : sequence of int or None
-        The axes of the layer; None is one axis, (n_units,).
+        The shape of the layer; None means one axis, (n_units,).
     axis : int
-        The axis along which units have scales of their own; others share one.
+        The axis with one scale for each index; units with the same index share the scale.
     """
 
-    #: Bounds of a log scale, of standardised features.
+    #: Bounds of a log scale, for standardised features.
     bounds = (math.log(0.1), math.log(2) / 2)
 
     def __init__(
@@ -557,7 +560,7 @@ class ScaledGaussian(Gaussian):
 
 
 class Rectified(Units):
-    """x ≥ 0:  log_base −x²/2s, a Gaussian cut off at zero; s is the temperature.
+    """x ≥ 0:  log_base −x²/2s, a Gaussian truncated at zero; s is the temperature.
 
     With t = √s f:  cumulant log(√(πs/2) erfcx(−t/√2)),  mean √s (t + φ(t)/Φ(t))
     """
@@ -570,7 +573,7 @@ class Rectified(Units):
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
         t = self.spread * field
         far, a = t < -12, (-t).clamp(min=12)
-        # Mills' ratio, whose leading terms cancel far from zero.
+        # Far from zero, t and φ(t)/Φ(t) cancel: use the asymptotic series of Mills' ratio.
         square = 1 / a.square()
         series = (1 - square * (2 - square * (10 - square * (74 - 706 * square)))) / a
         near = t.clamp(min=-12)
@@ -604,7 +607,7 @@ class Rectified(Units):
 
 
 class SteppedSigmoid(Units):
-    """x ∈ {0, …, N}:  the number of ones among N binary copies, of biases −½, −3/2, ….
+    """x ∈ {0, …, N}:  the number of ones among N binary copies with biases −½, −3/2, ….
 
     cumulant Σ_k softplus(f − (k − ½)/T),  mean Σ_k σ(f − (k − ½)/T):  nearly T softplus(f)
     """
@@ -642,7 +645,7 @@ class SteppedSigmoid(Units):
 
 
 class NoisyRelu(SteppedSigmoid):
-    """Stepped sigmoid units with a quick sampler: max(0, x + N(0, σ(x))), an approximation.
+    """Stepped sigmoid units with a fast approximate sampler: max(0, x + N(0, σ(x))).
 
     V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann machines.
     """
@@ -657,7 +660,7 @@ class NoisyRelu(SteppedSigmoid):
 
 
 class Mixed(Units):
-    """Units of several kinds side by side, so many of each."""
+    """Units of several kinds side by side; `parts` gives the number of units of each kind."""
 
     def __init__(self, parts: Sequence[tuple[Units, int]]):
         self.kinds = [units for units, _ in parts]
@@ -743,16 +746,16 @@ class Mixed(Units):
 
 
 def _joined(x: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The mapped parts of x side by side; x itself where no part was changed."""
+    """The mapped parts of x side by side; x itself if no part was changed."""
     unchanged = all(mapped is part for part, mapped in pairs)
     return x if unchanged else torch.cat([mapped for _, mapped in pairs], -1)
 
 
 def _merged(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The parameters of several kinds as one dict; no two may have one of the same name."""
+    """The parameters of several kinds as one dict; two kinds must not use the same name."""
     merged: dict[str, Tensor] = {}
     for part in parts:
         if not merged.keys().isdisjoint(part):
-            raise ValueError(f"Two kinds of units have parameters of the names {list(part)}.")
+            raise ValueError(f"Two kinds of units share a name from {list(part)}; rename it.")
         merged |= part
     return merged

@@ -1,7 +1,7 @@
-"""Contrastive wake-sleep: all layers of a stack together, with two sets of weights, up and down.
+"""Contrastive wake-sleep: it trains all layers of a stack, with separate weights up and down.
 
     wake:   x_k ~ q(x_k | x_{k−1});    the weights down follow ∂ log p(x_{k−1} | x_k)/∂θ
-    top:    an update of the top model on x_{L−1}, which leaves states that stand for the model
+    top:    an update of the top model on x_{L−1};  it also gives states sampled from this model
     sleep:  x_{k−1} ~ p(x_{k−1} | x_k) from these states;  the weights up follow
             ∂ log q(x_k | x_{k−1})/∂θ
 
@@ -24,18 +24,18 @@ from skebm.engine.training import Trainer
 
 
 class UpDown:
-    """Trains the layers of a stack below the top with the top itself.
+    """Trains the lower layers of a stack together with the top layer.
 
     Parameters
     ----------
     trainer : Trainer
-        Trains the model of the top.
+        Trains the model of the top layer.
     layers : sequence of Layer
-        The layers below the top, on the way up.
+        The layers below the top, with the weights up.
     down : sequence of Layer
-        The same on the way down.
+        The same layers, with the weights down.
     top : Layer
-        Encodes the rows of the top.
+        The top layer; it encodes the rows of its model.
     n_features : int
         Number of features of the first layer; the targets follow them in a row.
     """
@@ -70,7 +70,7 @@ class UpDown:
             self.trainer.end_epoch()
 
     def raised(self, rows: Tensor) -> Tensor:
-        """Rows of the top, with their targets, given rows of the first layer."""
+        """Rows of the top model with their targets, computed from rows of the first layer."""
         x, targets = self._split(rows)
         for layer in self.layers:
             x = layer.features(x)
@@ -82,7 +82,7 @@ class UpDown:
         return rows[:, : self.n_features], rows[:, self.n_features :]
 
     def _wake(self, x: Tensor, weight: Tensor, noise: Noise, rate: float) -> Tensor:
-        """A draw of the states on the way up, from which the weights down learn."""
+        """Draw the states of each layer upwards, and train the weights down on them."""
         for layer, down in zip(self.layers, self.down):
             v = layer.visible_units(x)
             x = layer.model.sample_hidden(v, noise)  # (n, n_hidden)
@@ -91,7 +91,7 @@ class UpDown:
         return x
 
     def _sleep(self, noise: Noise, rate: float) -> None:
-        """A draw of the states on the way down, from which the weights up learn."""
+        """Draw the states of each layer downwards, and train the weights up on them."""
         states = self.trainer.phases.model
         h = self.top.rows(states.v[:, : self.top.model.n_visible])
         for layer, down in zip(self.layers[::-1], self.down[::-1]):
@@ -108,9 +108,10 @@ class UpDown:
 
 
 def _ascend(model: RBM, states: Joint, rate: float, *, without: str) -> None:
-    """A step along the gradient of log p(v | h) or log q(h | v), where one of them is an error.
+    """A step along the gradient of log p(v | h) or log q(h | v).
 
-    The biases of the layer that is given, `without`, have no gradient.
+    In `states`, the predicted layer holds its errors (values minus predicted means). `without`
+    names the biases of the other layer, which have no gradient.
     """
     model.set_grad(Joint(states.v, states.h, states.weight / model.coupling.n_places))
     grad(getattr(model, without)).zero_()
