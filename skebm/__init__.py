@@ -11,7 +11,7 @@ from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
 from skebm.networks import DBNClassifier, DBNRegressor
-from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM
+from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM, PoissonRBM
 from skebm.tabular import CategoricalRBM, TabularRBM
 
 __version__ = "0.2.0.dev0"
@@ -33,6 +33,7 @@ __all__ = [
     "GaussianRBM",
     "LogPartition",
     "ParallelTempering",
+    "PoissonRBM",
     "RBMClassifier",
     "RBMImputer",
     "TabularRBM",

@@ -74,8 +74,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         "score": "pseudo-likelihood = {:.2f}",
         "reconstruction_error": "reconstruction error = {:.2f}",
     }
-    #: Advice for real-valued features, used in a warning.
-    _for_real_values: ClassVar[str] = "use GaussianRBM"
+    #: Advice on values outside of the support, for a warning.
+    _outside_support: ClassVar[str] = (
+        "Scale it with MinMaxScaler, or use GaussianRBM for real-valued data."
+    )
 
     # Every subclass defines its units, and its encoding if it is not the plain one
 
@@ -230,8 +232,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         if smallest < low or largest > high:
             warnings.warn(
                 f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "
-                f"values from {smallest:g} to {largest:g}. Scale it with MinMaxScaler, or "
-                f"{self._for_real_values} for real-valued data.",
+                f"values from {smallest:g} to {largest:g}. {self._outside_support}",
                 UserWarning,
                 stacklevel=level_of_caller(),
             )
@@ -408,7 +409,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         and 1, its other state is 1 − v_i. :class:`sklearn.neural_network.BernoulliRBM`
         estimates the same sum from one random flip.
 
-        For real-valued features it is the log-likelihood (a density),
+        For counts and real-valued features it is the log-likelihood (of the latter a density),
         log p(v) = −F(v) / T − log Z. The first call after a fit computes log Z and stores it:
         exactly for up to 18 binary hidden units, else by annealed importance sampling with a
         fixed seed (see :func:`skebm.log_partition`, which also returns the error).

@@ -153,7 +153,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         "hidden": [StrOptions(set(HIDDEN))],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
-    _for_real_values = 'set visible="gaussian"'
+    _outside_support = 'Scale it with MinMaxScaler, or set visible="gaussian" for real-valued data.'
     _epochs = (1000, 15, 50)
 
     location_ = OfEncoding()

@@ -160,7 +160,7 @@ class ConvRBM(BaseRBM):
     stride: int = 1
 
     _epochs = (2000, 10, 100)
-    _for_real_values = 'set visible="gaussian"'
+    _outside_support = 'Scale it with MinMaxScaler, or set visible="gaussian" for real-valued data.'
     _parameter_constraints = {
         **BaseRBM._parameter_constraints,
         "n_iter": [Interval(Integral, 0, None, closed="left"), None],

@@ -19,6 +19,7 @@ from skebm.engine.units import (
     Gaussian,
     MeanBernoulli,
     NoisyRelu,
+    Poisson,
     Rectified,
     ScaledGaussian,
     Spin,
@@ -378,3 +379,87 @@ class GaussianRBM(BaseRBM):
         """σ of each feature, at temperature one."""
         check_is_fitted(self)
         return self.scale_ * np.exp(self.log_scales_ if self.variance == "learned" else 0.0)
+
+
+@estimator
+class PoissonRBM(BaseRBM):
+    """Restricted Boltzmann machine with counts as visible units.
+
+    The joint law of a row of counts v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z
+    with ::
+
+        E(v, h)    = −v·b − h·c − h·W v + Σ_i log v_i!
+        P(h_j = 1 | v) = σ(c_j + W_j·v)            the features that `transform` gives
+        p(v_i | h) = Poisson(exp(b_i + h·W_i))     its mean is what `inverse_transform` gives
+        F(v)       = −v·b + Σ_i log v_i! − Σ_j softplus(c_j + W_j·v)
+
+    so that v is a mixture of 2^n_components products of Poisson laws [1]_, and
+    log p(v) = −F(v) − log Z. Each hidden unit that is on multiplies the rate of count i by
+    exp(W_ji). Likelihoods are probabilities, in nats. A temperature T divides b, c and W, but not
+    log v_i!, the base measure of a count.
+
+    Hidden units are bounded: with unbounded ones there would be no Z. Persistent chains hardly move
+    between topics that have few words in common, so that samples may have the wrong share of each;
+    `gradient="pt"` learns the shares.
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Number of hidden units.
+    learning_rate : float, default=%(learning_rate)s
+        Step along the mean gradient of a batch.
+    batch_size : int, default=10
+        Rows in a batch.
+    n_iter : int, default=10
+        Number of epochs.
+    %(training)s
+    hidden : {"bernoulli", "spin"}, default="bernoulli"
+        What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
+        0 or 1, of mean σ(x). "spin": −1 or 1, of mean tanh x.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Weights W.
+    intercept_visible_ : ndarray of shape (n_features,)
+        Visible biases b.
+    %(fitted)s
+
+    See Also
+    --------
+    BernoulliRBM : For binary data.
+    GaussianRBM : For real-valued data.
+
+    References
+    ----------
+    .. [1] M. Welling, M. Rosen-Zvi, G. E. Hinton (2005). Exponential family harmoniums with
+       an application to information retrieval. NIPS 17.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skebm import PoissonRBM
+    >>> rng = np.random.default_rng(0)
+    >>> topic = rng.integers(2, size=500)
+    >>> rates = np.array([[8, 4, 1, 0.1], [0.5, 1, 6, 4]])  # of four words in two topics
+    >>> X = rng.poisson(rates[topic])
+    >>> rbm = PoissonRBM(n_components=1, n_iter=30, random_state=0).fit(X)
+    >>> found = rbm.transform(X)[:, 0] > 0.5
+    >>> agreement = np.mean(found == topic)
+    >>> bool(max(agreement, 1 - agreement) > 0.95)  # either topic may be the one that is "on"
+    True
+    """
+
+    learning_rate: float = 0.02
+    learning_rate_schedule: str = "linear"
+    max_grad_norm: float | None = 1.0
+    hidden: str = "bernoulli"
+
+    _outside_support = "Counts are whole numbers from 0 on; use GaussianRBM for real-valued data."
+    _parameter_constraints = {
+        **BaseRBM._parameter_constraints,
+        "hidden": [StrOptions({"bernoulli", "spin"})],
+    }
+
+    def _units(self):
+        return Poisson(), HIDDEN[self.hidden](self.temperature)

@@ -23,6 +23,7 @@ from skebm.engine.units import (
     MeanBernoulli,
     Mixed,
     NoisyRelu,
+    Poisson,
     Pooled,
     Rectified,
     Spin,
@@ -55,6 +56,7 @@ UNITS = {
     "continuous": (ContinuousBernoulli, *_interval(0.0, 1.0)),
     "gaussian": (Gaussian, *_line),
     "gaussian of temperature 2": (lambda: Gaussian(2.0), *_line),
+    "poisson": (Poisson, torch.arange(1000).double(), torch.ones(1000).double()),
     "rectified": (Rectified, *_interval(0.0, 40.0, 400)),
     "rectified of temperature 2": (lambda: Rectified(2.0), *_interval(0.0, 60.0, 400)),
     "stepped": (SteppedSigmoid, _steps, torch.ones(65).double()),
@@ -114,6 +116,7 @@ MODELS = {
     "bernoulli-rectified": (lambda n: Bernoulli(), lambda n: Rectified()),
     "spin-stepped": (lambda n: Spin(), lambda n: SteppedSigmoid(2.0)),
     "continuous-bernoulli": (lambda n: ContinuousBernoulli(), lambda n: Bernoulli()),
+    "poisson-bernoulli": (lambda n: Poisson(), lambda n: Bernoulli()),
     "gaussian-bernoulli": (lambda n: Gaussian(), lambda n: Bernoulli()),
     "gaussian of temperature 2-spin": (lambda n: Gaussian(2.0), lambda n: Spin()),
     "mixed-bernoulli": (

@@ -28,6 +28,7 @@ from skebm import (
     Exact,
     GaussianRBM,
     ParallelTempering,
+    PoissonRBM,
     TabularRBM,
 )
 from skebm.base import BaseRBM
@@ -68,6 +69,7 @@ VARIANTS = [
     ConvRBM(visible="gaussian", stride=2, optimizer="adam", learning_rate=0.01, n_iter=3),
     CategoricalRBM(gradient="cd", n_iter=3, hidden="spin", handle_unknown="ignore"),
     skebm.RBMClassifier(objective="discriminative", hidden="spin"),
+    PoissonRBM(hidden="spin", n_iter=5),
     TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
     GaussianRBM(gradient="pcd", optimizer="adam", n_iter=10),
     GaussianRBM(temperature=2.0, learning_rate_schedule="invscaling", n_iter=10),
@@ -85,6 +87,7 @@ MORE_VARIANTS = [
     CategoricalRBM(handle_unknown="ignore"),
     skebm.RBMClassifier(),
     skebm.RBMClassifier(objective="generative", visible="gaussian", gradient="cd", momentum=0.0),
+    PoissonRBM(),
     TabularRBM(n_iter=20),
     GaussianRBM(),
     GaussianRBM(variance="unit", hidden="relu", n_iter=10),

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from skebm.engine.models import RBM, Beta, Dense, Joint, grad, path
+from skebm.engine.models import RBM, Beta, Dense, Joint, Pair, grad, path
 from skebm.engine.noise import Noise
 
 
@@ -89,9 +89,11 @@ class DroppedUnits(Dropping):
     def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         return super().visible_field(self.masked(h), beta)
 
-    def set_grad(self, states: Joint, data: Joint | None = None) -> None:
+    def set_grad(
+        self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
+    ) -> Pair | None:
         states.h.copy_(self.masked(states.h))
-        super().set_grad(states, data)
+        return super().set_grad(states, data, offsets)
 
 
 class DroppedByEnergy(DroppedUnits):
@@ -149,13 +151,18 @@ class DroppedWeights(Dropping):
             return super().visible_field(h, beta)
         return path(_each((self.W * self.mask).mT, h) + self.b, beta, self.b0)  # (n, n_visible)
 
-    def set_grad(self, states: Joint, data: Joint | None = None) -> None:
+    def set_grad(
+        self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
+    ) -> Pair | None:
         super().set_grad(states, data)
         mask = self.mask
         assert mask is not None
         v, h = (x.view(-1, len(mask), x.shape[1]) for x in (states.v, states.h))
         products = torch.einsum("knh,knd->nhd", h, v)  # (n_cases, n_hidden, n_visible)
         grad(self.W).copy_(products.mul_(mask).sum(0))
+        if offsets is not None:
+            self.coupling.center_(grad(self.W), grad(self.b), grad(self.c), *offsets)
+        return None
 
 
 def _each(matrices: Tensor, x: Tensor) -> Tensor:

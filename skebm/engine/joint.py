@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from skebm.engine.gradients import Gradient, Phases, State
-from skebm.engine.models import RBM, Dense, Joint, grad
+from skebm.engine.models import RBM, Dense, Joint, Pair, grad
 from skebm.engine.noise import Noise
 from skebm.engine.units import Categorical, Mixed, Units
 
@@ -188,13 +188,21 @@ class JointRBM(RBM):
         update.labels = LabelLaw(label, means, error)
         return update
 
-    def set_grad(self, states: Joint, data: Joint | None = None) -> None:
+    def set_grad(
+        self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
+    ) -> Pair | None:
         states.h.mul_(self.generative)
         if self.labels is None or not self.discriminative:
             super().set_grad(states, data)
             grad(self.b).mul_(self.generative)
-            return
-        label, means, error = self.labels
+        else:
+            self._set_labelled_grad(states, data, self.labels)
+        if offsets is not None:
+            self.coupling.center_(grad(self.W), grad(self.b), grad(self.c), *offsets)
+        return None
+
+    def _set_labelled_grad(self, states: Joint, data: Joint | None, labels: LabelLaw) -> None:
+        label, means, error = labels
         rows = slice(len(label))
         slope = self.discriminative * error  # (n, n_classes)
         h = mix(slope, means)  # (n, n_hidden)

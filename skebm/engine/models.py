@@ -22,6 +22,7 @@ from skebm.engine.products import product
 from skebm.engine.units import SiteChanges, Units, softplus
 
 Beta = float | Tensor
+Pair = tuple[Tensor, Tensor]
 
 #: Largest norm of the weights between two layers of unbounded units.
 LARGEST_NORM = 0.98
@@ -145,12 +146,20 @@ class Coupling(ABC):
 
     def center_(self, gW: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
         """gW −= gc μᵀ + λ gbᵀ."""
-        left = torch.stack([gc, lam], 1)  # (n_c, 2)
-        right = torch.stack([mu, gb * self.places_per_pixel])  # (2, n_b)
-        if gW.ndim == 2:
-            gW.addmm_(left, right, alpha=-1)
-        else:
-            gW.sub_((left @ right)[..., None, None])
+        by_bias = gW.movedim((0, 1), (-2, -1))  # (…, n_c, n_b)
+        by_bias.addcmul_(gc[:, None], mu, value=-1)
+        by_bias.addcmul_(lam[:, None], gb, value=-self.places_per_pixel)
+
+    def correlate_centered_(
+        self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
+    ) -> Pair | None:
+        """`correlate_` and `center_` in one, for weights that sum to zero.
+
+        Returns outᵀ λ and out μ if they are known without a pass over `out`.
+        """
+        self.correlate_(out, states)
+        self.center_(out, gb, gc, mu, lam)
+        return None
 
     def compensate_(self, b: Tensor, c: Tensor, dW: Tensor, mu: Tensor, lam: Tensor) -> None:
         """b −= dWᵀ λ,  c −= dW μ: a change dW of the weights then does not change b′ and c′."""
@@ -175,6 +184,16 @@ class Dense(Coupling):
 
     def correlate_(self, out: Tensor, states: Joint) -> None:
         product(states.h_t, states.v, None, self.precision, out)  # (n_hidden, n_visible)
+
+    def correlate_centered_(
+        self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
+    ) -> Pair | None:
+        # Σ_i weight_i (h_i − λ)(v_i − μ)ᵀ is the same: the states of a batch are fewer numbers than
+        # the weights.
+        v = states.v - mu  # (n, n_visible)
+        h = states.h.addcmul_(states.column, lam, value=-1)  # (n, n_hidden)
+        product(states.h_t, v, None, self.precision, out)
+        return torch.mv(v.T, torch.mv(h, lam)), torch.mv(states.h_t, torch.mv(v, mu))
 
     def norm(self) -> Tensor:
         return torch.linalg.matrix_norm(self.weight, 2)
@@ -324,17 +343,26 @@ class RBM:
         """Figures of one update; the history reports their means over an epoch."""
         return {}
 
-    def set_grad(self, states: Joint, data: Joint | None = None) -> None:
+    def set_grad(
+        self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
+    ) -> Pair | None:
         """Write Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states.h` is overwritten.
 
         `data` is the part of `states` that belongs to rows of data. It trains the parameters that
         map rows to units: their gradient is that of log p(row), since log Z does not depend on
         them.
+
+        With offsets (μ, λ), the gradient of W is the centred one. What `compensate_` subtracts from
+        the others, gWᵀ λ and gW μ, is returned if it is known without a pass over gW.
         """
         self._set_unit_grad(states, data)
         states.h.mul_(states.column)
-        self.coupling.correlate_(grad(self.W), states)
-        self.coupling.sum_states_(grad(self.b), grad(self.c), states)
+        gW, gb, gc = grad(self.W), grad(self.b), grad(self.c)
+        self.coupling.sum_states_(gb, gc, states)
+        if offsets is not None:
+            return self.coupling.correlate_centered_(gW, gb, gc, states, *offsets)
+        self.coupling.correlate_(gW, states)
+        return None
 
     def _set_unit_grad(self, states: Joint, data: Joint | None) -> None:
         owned = self.unit_parameters()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from skebm.engine.batches import CHUNK, Batches
 from skebm.engine.gradients import Gradient, Phases, State
-from skebm.engine.models import RBM, grad
+from skebm.engine.models import RBM, Pair, grad
 from skebm.engine.noise import Noise
 
 #: The rate, per update, at which the offsets of the centred gradient follow the data.
@@ -181,22 +181,24 @@ class Trainer:
         if self.sparsity_target is not None:
             # The penalty is the cross-entropy between mean activity and target.
             missing = model.missing_activity(phases.data, self.sparsity_target)
-        model.set_grad(phases, phases.data)
+        offsets = self._offsets() if self.centered else None
+        products = model.set_grad(phases, phases.data, offsets)  # gWᵀ λ and gW μ, where known
         gW, gb, gc = grad(model.W), grad(model.b), grad(model.c)
-        if self.centered:
-            mu, lam = self.offsets.values()
-            model.coupling.center_(gW, gb, gc, mu, lam)
-        if self.weight_decay:
-            gW.add_(model.W, alpha=-self.weight_decay)
-        if self.l1:
-            gW.add_(model.W.sign(), alpha=-self.l1)
+        if self.weight_decay or self.l1:
+            gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
+            products = None
         if missing is not None:
             gc.add_(missing, alpha=self.sparsity_cost)
+        gradient, norm = grad(model.theta), None
         if self.max_grad_norm is not None:
-            gradient = grad(model.theta)
-            gradient.mul_((self.max_grad_norm / gradient.norm()).clamp(max=1))
-        if self.centered:
-            model.coupling.compensate_(gb, gc, gW, mu, lam)
+            norm = gradient.norm()
+        if products is not None:
+            gb.sub_(products[0])
+            gc.sub_(products[1])
+        elif offsets is not None:
+            model.coupling.compensate_(gb, gc, gW, *offsets)
+        if norm is not None:
+            gradient.mul_((self.max_grad_norm / norm).clamp(max=1))
         self.optimizer.step()
         if self.max_norm is not None:
             self._cap_norms(self.max_norm)
@@ -210,8 +212,12 @@ class Trainer:
         before = model.W.clone()
         model.W.renorm_(2, 0, max_norm)
         if self.centered:
-            mu, lam = self.offsets.values()
-            model.coupling.compensate_(model.b, model.c, model.W - before, mu, lam)
+            model.coupling.compensate_(model.b, model.c, model.W - before, *self._offsets())
+
+    def _offsets(self) -> Pair:
+        """μ and λ."""
+        mu, lam = (self.offsets[name] for name in OFFSETS)
+        return mu, lam
 
     def _follow_means(self, mean: Tensor, probe: Tensor, n_updates: int) -> None:
         """Move the offsets towards the means of visible and hidden units over rows of data."""

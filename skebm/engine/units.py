@@ -500,6 +500,31 @@ class Gaussian(Units):
         return self.temperature
 
 
+class Poisson(Units):
+    """x ∈ {0, 1, 2, …}:  log_base −log x!, mean e^f, cumulant e^f.
+
+    Rates end at e^40, beyond which the cumulant goes on as a straight line: e^89 is no number of
+    single precision, and torch draws integers of 64 bits, which wrap around at e^44.
+    """
+
+    max_field = 40.0
+    support = (0.0, math.inf)
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.clamp(field, max=self.max_field, out=out).exp_()
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        rate = self.mean(field, out)
+        return rate.copy_(torch.poisson(rate, generator=noise.generator))
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        bounded = field.clamp(max=self.max_field)
+        return (bounded.exp() * (1 + field - bounded)).sum(-1)
+
+    def log_base(self, x: Tensor) -> Tensor:
+        return -torch.lgamma(x + 1).sum(-1)
+
+
 class ScaledGaussian(Gaussian):
     """Gaussian units x = row exp(−log_scales) with learned scales.
 

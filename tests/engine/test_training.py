@@ -82,7 +82,8 @@ def test_offsets_are_the_means_of_the_data_and_then_follow_them():
     for name, average in trainer.averages.items():
         offset = trainer.offsets[name]
         assert ((offset - average).abs() <= 1 / 512).all()
-        assert torch.equal(offset.float().double(), offset)  # the same in both precisions
+        assert torch.equal(offset.bfloat16().double(), offset)
+        assert torch.equal((1 - offset).bfloat16().double(), 1 - offset)
     now = model.hidden.mean(model.hidden_field(others.probe)).mean(0)
     trainer.epoch(others, Noise(2), 0.1)  # two batches: a rate of 1 − 0.99²
     expected = batches.mean + (1 - 0.99**2) * (others.mean - batches.mean)
