@@ -292,7 +292,7 @@ class GaussianRBM(BaseRBM):
         Type of the hidden units, given the field x = c + W v; a feature is the mean. "bernoulli":
         0 or 1, with mean σ(x). "spin": −1 or 1, with mean tanh x. "relu": a real number ≥ 0 with
         density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the model can be
-        normalised, and `learning_rate=0.03` with `gradient="pcd"` is a better start. "nrelu"
+        normalised, and `learning_rate=0.01` with `gradient="pcd"` is a better start. "nrelu"
         samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies with biases
         −½, −3/2, …, whose number of ones has a mean of about softplus(x) [2]_.
 
