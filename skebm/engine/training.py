@@ -216,8 +216,8 @@ class Trainer:
 
     def _offsets(self) -> Pair:
         """μ and λ."""
-        mu, lam = (self.offsets[name] for name in OFFSETS)
-        return mu, lam
+        visible, hidden = OFFSETS
+        return self.offsets[visible], self.offsets[hidden]
 
     def _follow_means(self, mean: Tensor, probe: Tensor, n_updates: int) -> None:
         """Move the offsets towards the means of visible and hidden units over rows of data."""
