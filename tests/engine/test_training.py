@@ -135,15 +135,16 @@ def test_norms_of_weights_and_gradients_are_capped():
         assert_close(step, expected * min(1, cap / (expected / 0.1).norm()))
 
 
-def test_the_cap_on_norms_leaves_the_centred_biases_as_they_are():
+@pytest.mark.parametrize("change", [{"max_norm": 0.5}, {"weight_decay": 2.0, "l1": 1.0}], ids=str)
+def test_what_shrinks_weights_leaves_the_centred_biases_as_they_are(change):
     # b + Wᵀ λ and c + W μ, the fields at the mean of the units, do not change with the weights.
-    capped, free = make_model(), make_model()
-    trainer = train(capped, Exact(), some_batches(4), centered=True, max_norm=0.5)
+    shrunk, free = make_model(), make_model()
+    trainer = train(shrunk, Exact(), some_batches(4), centered=True, **change)
     train(free, Exact(), some_batches(4), centered=True)
-    assert (free.W.norm(dim=1) > capped.W.norm(dim=1) + 0.1).any()
+    assert (free.W.norm(dim=1) > shrunk.W.norm(dim=1) + 0.1).any()
     mu, lam = trainer.offsets["visible_offset"], trainer.offsets["hidden_offset"]
-    assert_close(capped.b + capped.W.T @ lam, free.b + free.W.T @ lam)
-    assert_close(capped.c + capped.W @ mu, free.c + free.W @ mu)
+    assert_close(shrunk.b + shrunk.W.T @ lam, free.b + free.W.T @ lam)
+    assert_close(shrunk.c + shrunk.W @ mu, free.c + free.W @ mu)
 
 
 @pytest.mark.parametrize("optimizer", [{"momentum": True}, {"optimizer": "adam"}], ids=str)
