@@ -1,17 +1,52 @@
 """The `estimator` decorator, and the texts that docstrings of estimators share.
 
-An estimator is a dataclass: it inherits the parameters of its base class, with their defaults, and
-adds its own. In its docstring, `%(training)s` is replaced by the text of this name in TEXTS, and
-the name of a parameter, written in the same way, by the default of that parameter.
+An estimator is a dataclass: it inherits the parameters of its base class, with their types and
+defaults, and adds its own. The type of a parameter says which values are valid. In its docstring,
+`%(training)s` is replaced by the text of this name in TEXTS, and the name of a parameter, written
+in the same way, by the default of that parameter.
 """
 
 import dataclasses
 import re
-from collections.abc import Callable
-from typing import TypeVar, dataclass_transform
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from numpy.random import RandomState
+
+from skebm._sklearn import Interval, StrOptions, validate_params
 
 T = TypeVar("T", bound=type)
 F = TypeVar("F", bound=Callable)
+V = TypeVar("V")
+
+# Types of parameters, with the values that scikit-learn's validation accepts
+PositiveInt = Annotated[int, Interval(Integral, 1, None, closed="left")]
+NonNegativeInt = Annotated[int, Interval(Integral, 0, None, closed="left")]
+PositiveFloat = Annotated[float, Interval(Real, 0, None, closed="neither")]
+NonNegativeFloat = Annotated[float, Interval(Real, 0, None, closed="left")]
+#: A number in [0, 1).
+Probability = Annotated[float, Interval(Real, 0, 1, closed="left")]
+#: A number in (0, 1).
+Fraction = Annotated[float, Interval(Real, 0, 1, closed="neither")]
+Seed = Annotated[int | RandomState | None, "random_state"]
+Verbosity = Annotated[int, "verbose"]
+#: Rows that the encoding validates.
+Rows = Annotated[Any, "no_validation"]
+ArrayLike = Annotated[Any, "array-like"]
+#: One value for all layers of a stack, or one for each; the layers validate it.
+PerLayer = Annotated[V | Sequence[V | None] | None, "no_validation"]
 
 TRAINED = """\
 optimizer : {"sgd", "adam"}, default="%(optimizer)s"
@@ -108,25 +143,33 @@ dropout : float, default=0.0
 input_dropout : float, default=0.0
     The same probability for each input."""
 
-NETWORK = """\
-history_ : dict of ndarrays of shape (n_iter_,)
-    One entry for each epoch of fine-tuning.
-n_iter_ : int
-    Number of epochs of fine-tuning so far.
+CONTINUED = """\
 n_features_in_ : int
     Number of features seen during fit.
 feature_names_in_ : ndarray of shape (n_features_in_,)
     Names of the features, where X had names that are strings.
 random_state_ : RandomState
-    The random stream that further training draws from.
+    The random stream that further training and sampling draw from.
 training_state_ : dict of ndarrays
-    The moments of the optimiser.
+    The state that further training needs besides the parameters: moments of the optimiser
+    and, for an RBM, chains and offsets of the centred gradient.
 training_settings_ : dict
     The settings that this state belongs to; under others training starts a new one.
 training_progress_ : dict
     What an interrupted fit, and early stopping, go on from."""
 
-FITTED = """\
+NETWORK = (
+    """\
+history_ : dict of ndarrays of shape (n_iter_,)
+    One entry for each epoch of fine-tuning.
+n_iter_ : int
+    Number of epochs of fine-tuning so far.
+"""
+    + CONTINUED
+)
+
+FITTED = (
+    """\
 intercept_hidden_ : ndarray of shape (n_components,)
     Hidden biases c.
 h_samples_ : ndarray of shape (n_chains, n_components)
@@ -142,19 +185,9 @@ feature_means_ : ndarray of shape (n_visible,)
     from them.
 encoding_ : object
     The fitted encoding between rows and visible units.
-n_features_in_ : int
-    Number of features seen during fit.
-feature_names_in_ : ndarray of shape (n_features_in_,)
-    Names of the features, where X had names that are strings.
-random_state_ : RandomState
-    The random stream that further training and sampling draw from.
-training_state_ : dict of ndarrays
-    The state that further training needs besides the parameters: chains, offsets of the
-    centred gradient and moments of the optimiser.
-training_settings_ : dict
-    The settings that this state belongs to; under others training starts a new one.
-training_progress_ : dict
-    What an interrupted fit, and early stopping, go on from."""
+"""
+    + CONTINUED
+)
 
 
 SAMPLING = """\
@@ -204,12 +237,37 @@ def documented(method: F) -> F:
     return method
 
 
+def validated(function: F) -> F:
+    """Check the arguments by their types in every call, as the parameters of an estimator."""
+    hints = get_type_hints(function, include_extras=True)
+    rules = {name: _constraints(hint) for name, hint in hints.items()}
+    return validate_params(rules, prefer_skip_nested_validation=True)(documented(function))
+
+
 @dataclass_transform(eq_default=False, kw_only_default=True, field_specifiers=(dataclasses.field,))
 def estimator(cls: T) -> T:
-    """Declare an estimator: its annotated attributes are its parameters."""
+    """Declare an estimator: its annotated attributes are its parameters, with their types."""
     dataclasses.dataclass(eq=False, repr=False, kw_only=True)(cls)
+    hints = get_type_hints(cls, include_extras=True)
+    names = [parameter.name for parameter in dataclasses.fields(cls)]
+    constraints = {name: _constraints(hints[name]) for name in names}
+    cls._parameter_constraints = constraints  # type: ignore[attr-defined]
     doc = _filled(cls.__doc__).replace("%(held_out)s", getattr(cls, "_held_out", ""))
     for parameter in dataclasses.fields(cls):
         doc = doc.replace(f"%({parameter.name})s", str(parameter.default))
     cls.__doc__ = doc
     return cls
+
+
+def _constraints(hint: Any) -> Any:
+    """The constraints of a parameter for scikit-learn's validation, given its type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        rules = list(hint.__metadata__)
+        return rules[0] if rules == ["no_validation"] else rules
+    if origin in (Union, UnionType):
+        return [rule for arg in args for rule in _constraints(arg)]
+    if origin is Literal:
+        return [StrOptions(set(args))]
+    plain = {bool: "boolean", int: Integral, float: Real, NoneType: None}
+    return [plain.get(hint, origin or hint)]

@@ -9,8 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import field
 from functools import partial
-from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,13 +17,15 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import documented, estimator
-from skebm._sklearn import (
-    Interval,
-    StrOptions,
-    check_sample_weight,
-    fit_context,
+from skebm._shared import (
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    documented,
+    estimator,
 )
+from skebm._sklearn import check_sample_weight, fit_context
 from skebm.chains import ChainsMixin
 from skebm.encoding import Encoding
 from skebm.engine.batches import CHUNK
@@ -40,33 +41,23 @@ from skebm.missing import MissingEntries
 
 #: Largest number of terms that the score of one piece of the held-out rows may need.
 FLIPS = 2**24
-GRADIENTS = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
+GradientName = Literal["cd", "pcd", "pt"]
+GRADIENTS: dict[str, type[Gradient]] = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
 @estimator
 class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
     """Base class of all RBMs: validation, training, features and scores."""
 
-    n_components: int = field(default=256, kw_only=False)
-    gradient: str | Gradient = "pcd"
-    l1: float = 0.0
-    max_grad_norm: float | None = None
+    n_components: PositiveInt = field(default=256, kw_only=False)
+    gradient: GradientName | Gradient = "pcd"
+    l1: NonNegativeFloat = 0.0
+    max_grad_norm: PositiveFloat | None = None
     centered: bool = True
-    sparsity_target: float | None = None
-    sparsity_cost: float = 1.0
-    temperature: float = 1.0
+    sparsity_target: Fraction | None = None
+    sparsity_cost: NonNegativeFloat = 1.0
+    temperature: PositiveFloat = 1.0
 
-    _parameter_constraints: ClassVar[dict] = {
-        **Trained._parameter_constraints,
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "gradient": [StrOptions(set(GRADIENTS)), Gradient],
-        "l1": [Interval(Real, 0, None, closed="left")],
-        "centered": ["boolean"],
-        "sparsity_target": [Interval(Real, 0, 1, closed="neither"), None],
-        "sparsity_cost": [Interval(Real, 0, None, closed="left")],
-        "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "temperature": [Interval(Real, 0, None, closed="neither")],
-    }
     _held_out = """The score of rows of binary or categorical
         features is the pseudo-log-likelihood (exact for few rows, else estimated from some
         features of each), that of others minus the mean squared reconstruction error."""

@@ -5,7 +5,7 @@ h ~ p(h | v),  v ~ p(v | h):  one sweep, which leaves p(v, h) as it is
 
 import copy
 from dataclasses import dataclass
-from numbers import Integral, Real
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,15 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import documented
-from skebm._sklearn import Interval, StrOptions, validate_params
+from skebm._shared import (
+    ArrayLike,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Rows,
+    Seed,
+    validated,
+)
 from skebm.encoding import Encoding
 from skebm.engine import devices
 from skebm.engine.batches import to_device
@@ -24,13 +31,8 @@ from skebm.engine.sampling import run, tempered_sweep
 from skebm.fitted import FittedModel
 from skebm.fitting import seed_of
 
-_SAMPLING = {
-    "n_steps": [Interval(Integral, 0, None, closed="left")],
-    "method": [StrOptions({"gibbs", "pt"})],
-    "init": ["array-like", "sparse matrix", None],
-    "temperature": [Interval(Real, 0, None, closed="neither"), None],
-    "random_state": ["random_state"],
-}
+ChainMethod = Literal["gibbs", "pt"]
+Start = Annotated[object, "array-like", "sparse matrix", None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +74,15 @@ class ChainsMixin:
     temperature: float
     device: str
 
-    @validate_params(
-        {
-            "X": "no_validation",
-            "n_steps": _SAMPLING["n_steps"],
-            "clamped": ["array-like", None],
-            "random_state": ["random_state"],
-        },
-        prefer_skip_nested_validation=True,
-    )
-    def gibbs(self, X, n_steps=1, *, clamped=None, random_state=None):
+    @validated
+    def gibbs(
+        self,
+        X: Rows,
+        n_steps: NonNegativeInt = 1,
+        *,
+        clamped: ArrayLike | None = None,
+        random_state: Seed = None,
+    ):
         """Sweeps of Gibbs sampling that start at the rows of X.
 
         Parameters
@@ -127,23 +128,16 @@ class ChainsMixin:
         columns = self.encoding_.column_of_unit(shape[1])
         return np.broadcast_to(clamped[..., columns], shape)
 
-    @documented
-    @validate_params(
-        {
-            "n_samples": [Interval(Integral, 1, None, closed="left")],
-            **_SAMPLING,
-        },
-        prefer_skip_nested_validation=True,
-    )
+    @validated
     def sample(
         self,
-        n_samples=1,
-        n_steps=1000,
+        n_samples: PositiveInt = 1,
+        n_steps: NonNegativeInt = 1000,
         *,
-        method="gibbs",
-        init=None,
-        temperature=None,
-        random_state=None,
+        method: ChainMethod = "gibbs",
+        init: Start = None,
+        temperature: PositiveFloat | None = None,
+        random_state: Seed = None,
     ):
         """Draw rows from the model.
 
@@ -169,23 +163,16 @@ class ChainsMixin:
             fitted = FittedModel(self)
             return fitted.present(fitted.rows(model, v).cpu().numpy())
 
-    @documented
-    @validate_params(
-        {
-            "n_chains": [Interval(Integral, 1, None, closed="left")],
-            **_SAMPLING,
-        },
-        prefer_skip_nested_validation=True,
-    )
+    @validated
     def sample_chains(
         self,
-        n_chains=4,
-        n_steps=1000,
+        n_chains: PositiveInt = 4,
+        n_steps: NonNegativeInt = 1000,
         *,
-        method="gibbs",
-        init=None,
-        temperature=None,
-        random_state=None,
+        method: ChainMethod = "gibbs",
+        init: Start = None,
+        temperature: PositiveFloat | None = None,
+        random_state: Seed = None,
     ):
         """Run Markov chains and keep all of their states, for diagnostics.
 
@@ -215,16 +202,15 @@ class ChainsMixin:
             return Chains(draws, None, None)
         return Chains(draws, betas.cpu().numpy(), swapped.cpu().numpy())
 
-    @validate_params(
-        {
-            "X": ["array-like"],
-            "n_steps": [Interval(Integral, 1, None, closed="left")],
-            "method": [StrOptions({"mean", "sample", "mean_field"})],
-            "random_state": ["random_state"],
-        },
-        prefer_skip_nested_validation=True,
-    )
-    def impute(self, X, n_steps=100, *, method="mean", random_state=None):
+    @validated
+    def impute(
+        self,
+        X: ArrayLike,
+        n_steps: PositiveInt = 100,
+        *,
+        method: Literal["mean", "sample", "mean_field"] = "mean",
+        random_state: Seed = None,
+    ):
         """Fill in missing values, given the observed ones of the row.
 
         Parameters

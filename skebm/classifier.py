@@ -1,22 +1,31 @@
 """RBMClassifier: a restricted Boltzmann machine of rows and their labels, with exact p(y | x)."""
 
 import copy
-from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 import torch
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import documented, estimator
-from skebm._sklearn import Interval, StrOptions, safe_indexing
+from skebm._shared import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    documented,
+    estimator,
+)
+from skebm._sklearn import safe_indexing
 from skebm.base import BaseRBM, OfEncoding, squared_errors
 from skebm.encoding import Standardised
 from skebm.engine.batches import CHUNK
 from skebm.engine.joint import Conditional, JointRBM, Labelled, posterior
 from skebm.engine.units import Gaussian
 from skebm.fitted import FittedModel
-from skebm.rbm import HIDDEN, VISIBLE
+from skebm.fitting import RateSchedule
+from skebm.rbm import HIDDEN, VISIBLE, Hidden, Visible
 from skebm.targets import ClassifierTargets
 
 
@@ -130,29 +139,19 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
     True
     """
 
-    learning_rate: float = 2.0
-    batch_size: int = 20
-    n_iter: int | None = None
-    learning_rate_schedule: str = "linear"
-    momentum: float = 0.5
-    max_grad_norm: float | None = 1.0
-    objective: str = "hybrid"
-    alpha: float = 0.01
-    unlabeled_weight: float = 1.0
-    visible: str = "bernoulli"
-    hidden: str = "bernoulli"
-    class_weight: dict | str | None = None
+    learning_rate: PositiveFloat = 2.0
+    batch_size: PositiveInt = 20
+    n_iter: NonNegativeInt | None = None
+    learning_rate_schedule: RateSchedule = "linear"
+    momentum: Probability = 0.5
+    max_grad_norm: PositiveFloat | None = 1.0
+    objective: Literal["hybrid", "discriminative", "generative"] = "hybrid"
+    alpha: NonNegativeFloat = 0.01
+    unlabeled_weight: NonNegativeFloat = 1.0
+    visible: Visible | Literal["gaussian"] = "bernoulli"
+    hidden: Hidden = "bernoulli"
+    class_weight: dict | Literal["balanced"] | None = None
 
-    _parameter_constraints = {
-        **BaseRBM._parameter_constraints,
-        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
-        "objective": [StrOptions({"hybrid", "discriminative", "generative"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "unlabeled_weight": [Interval(Real, 0, None, closed="left")],
-        "visible": [StrOptions({*VISIBLE, "gaussian"})],
-        "hidden": [StrOptions(set(HIDDEN))],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
     _outside_support = 'Scale it with MinMaxScaler, or set visible="gaussian" for real-valued data.'
     _epochs = (1000, 15, 50)
 

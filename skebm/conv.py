@@ -4,17 +4,18 @@ import math
 from dataclasses import field
 from functools import partial
 from numbers import Integral
+from typing import Literal
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions
-from skebm.base import BaseRBM, OfEncoding
+from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, estimator
+from skebm.base import BaseRBM, GradientName, OfEncoding
 from skebm.encoding import Images
 from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Gradient
 from skebm.engine.units import Bernoulli, Gaussian, Pooled, ScaledGaussian, Units
+from skebm.fitting import RateSchedule
 from skebm.rbm import VISIBLE
 
 
@@ -145,33 +146,22 @@ class ConvRBM(BaseRBM):
     (1, 16, 6, 6)
     """
 
-    n_components: int = field(default=32, kw_only=False)
-    learning_rate: float = 1.0
-    n_iter: int | None = None
-    gradient: str | Gradient = "cd"
-    learning_rate_schedule: str = "linear"
-    max_grad_norm: float | None = 0.1
-    kernel_size: int | tuple[int, int] = 5
-    image_shape: str | tuple[int, ...] = "auto"
+    n_components: PositiveInt = field(default=32, kw_only=False)
+    learning_rate: PositiveFloat = 1.0
+    n_iter: NonNegativeInt | None = None
+    gradient: GradientName | Gradient = "cd"
+    learning_rate_schedule: RateSchedule = "linear"
+    max_grad_norm: PositiveFloat | None = 0.1
+    kernel_size: PositiveInt | tuple[int, int] | list[int] = 5
+    image_shape: Literal["auto"] | tuple[int, ...] | list[int] = "auto"
     channels_last: bool = True
-    visible: str = "bernoulli"
-    variance: str = "learned"
-    pool_size: int | None = None
-    stride: int = 1
+    visible: Literal["bernoulli", "gaussian", "continuous"] = "bernoulli"
+    variance: Literal["learned", "fixed"] = "learned"
+    pool_size: PositiveInt | None = None
+    stride: PositiveInt = 1
 
     _epochs = (2000, 10, 100)
     _outside_support = 'Scale it with MinMaxScaler, or set visible="gaussian" for real-valued data.'
-    _parameter_constraints = {
-        **BaseRBM._parameter_constraints,
-        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
-        "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "image_shape": [StrOptions({"auto"}), tuple, list],
-        "channels_last": ["boolean"],
-        "visible": [StrOptions({"bernoulli", "gaussian", "continuous"})],
-        "variance": [StrOptions({"learned", "fixed"})],
-        "pool_size": [Interval(Integral, 1, None, closed="left"), None],
-        "stride": [Interval(Integral, 1, None, closed="left")],
-    }
 
     image_shape_ = OfEncoding()
     input_shape_ = OfEncoding()

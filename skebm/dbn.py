@@ -1,10 +1,10 @@
 """DBN: a stack of RBMs, each trained on the features of the RBM below."""
 
 import copy
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,17 +16,24 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import estimator
+from skebm._shared import (
+    NonNegativeInt,
+    PerLayer,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    estimator,
+    validated,
+)
 from skebm._sklearn import (
     BaseComposition,
-    Interval,
-    StrOptions,
     check_sample_weight,
     fit_context,
-    validate_params,
 )
 from skebm.base import BaseRBM
+from skebm.chains import ChainMethod
 from skebm.engine.batches import chunks, to_device
+from skebm.engine.gradients import Gradient
 from skebm.engine.noise import Noise
 from skebm.engine.stack import Residual, bound
 from skebm.engine.updown import UpDown
@@ -34,21 +41,6 @@ from skebm.evaluation import kept_log_partition
 from skebm.fitted import FittedModel, FittedStack
 from skebm.fitting import Fit, History, Schedule, TrainingData, seed_of, unchanged_on_error
 from skebm.rbm import BernoulliRBM
-
-#: Parameters that the stack can set in all layers.
-OF_LAYERS = (
-    "learning_rate",
-    "learning_rate_schedule",
-    "batch_size",
-    "n_iter",
-    "gradient",
-    "momentum",
-    "weight_decay",
-    "temperature",
-    "device",
-    "precision",
-    "verbose",
-)
 
 
 class OfLastLayer:
@@ -188,37 +180,25 @@ class DBN(
     (3, 64)
     """
 
-    layers: Sequence = field(default=(256, 128), kw_only=False)
-    learning_rate: float | Sequence | None = None
-    learning_rate_schedule: str | Sequence | None = None
-    batch_size: int | Sequence | None = None
-    n_iter: int | Sequence | None = None
-    gradient: object = None
-    momentum: float | Sequence | None = None
-    weight_decay: float | Sequence | None = None
-    temperature: float | Sequence | None = None
-    device: str | Sequence | None = None
-    precision: str | Sequence | None = None
-    verbose: int | Sequence | None = None
-    output: str = "top"
-    residual: tuple[float, float] | None = None
-    fine_tune: str | None = None
-    fine_tune_n_iter: int = 10
-    fine_tune_learning_rate: float = 0.01
+    layers: list | tuple = field(default=(256, 128), kw_only=False)
+    learning_rate: PerLayer[float] = None
+    learning_rate_schedule: PerLayer[str] = None
+    batch_size: PerLayer[int] = None
+    n_iter: PerLayer[int] = None
+    gradient: PerLayer[str | Gradient] = None
+    momentum: PerLayer[float] = None
+    weight_decay: PerLayer[float] = None
+    temperature: PerLayer[float] = None
+    device: PerLayer[str] = None
+    precision: PerLayer[str] = None
+    verbose: PerLayer[int] = None
+    output: Literal["top", "all"] = "top"
+    residual: tuple[float, float] | list[float] | None = None
+    fine_tune: Literal["up-down"] | None = None
+    fine_tune_n_iter: NonNegativeInt = 10
+    fine_tune_learning_rate: PositiveFloat = 0.01
     warm_start: bool = False
-    random_state: int | np.random.RandomState | None = None
-
-    _parameter_constraints = {
-        "layers": [list, tuple],
-        **dict.fromkeys(OF_LAYERS, "no_validation"),
-        "output": [StrOptions({"top", "all"})],
-        "residual": [list, tuple, None],
-        "fine_tune": [StrOptions({"up-down"}), None],
-        "fine_tune_n_iter": [Interval(Integral, 0, None, closed="left")],
-        "fine_tune_learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-    }
+    random_state: Seed = None
 
     # The layers and their parameters
 
@@ -289,7 +269,8 @@ class DBN(
                     f"layers: {name} must be a number of hidden units or an estimator of this "
                     f"package, such as BernoulliRBM(64); got {layer!r}."
                 )
-        for name in OF_LAYERS:
+        constraints = self._parameter_constraints.items()
+        for name in [name for name, rule in constraints if rule == "no_validation"]:
             for layer, value in zip(layers, self._of_layers(name, len(layers))):
                 if value is not None and not _is_frozen(layer):
                     layer.set_params(**{name: value})
@@ -539,15 +520,10 @@ class DBN(
         rows, again = first.read(X), first.read(self.inverse_transform(H))
         return np.square((rows.toarray() if issparse(rows) else rows) - again).mean(1)
 
-    @validate_params(
-        {
-            "X": "no_validation",
-            "method": [StrOptions({"auto", "bound", "top"})],
-            "n_draws": [Interval(Integral, 1, None, closed="left")],
-        },
-        prefer_skip_nested_validation=True,
-    )
-    def score_samples(self, X, *, method="auto", n_draws=10):
+    @validated
+    def score_samples(
+        self, X, *, method: Literal["auto", "bound", "top"] = "auto", n_draws: PositiveInt = 10
+    ):
         """Log-likelihood bound, or score by the top layer, of each row, in nats.
 
         Parameters
@@ -621,30 +597,18 @@ class DBN(
             sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
         return float(np.average(scores, weights=sample_weight))
 
-    @validate_params(
-        {
-            "n_samples": [Interval(Integral, 1, None, closed="left")],
-            "n_steps": [Interval(Integral, 0, None, closed="left")],
-            "y": "no_validation",
-            "mean": ["boolean"],
-            "method": [StrOptions({"gibbs", "pt"})],
-            "init": "no_validation",
-            "temperature": [Interval(Real, 0, None, closed="neither"), None],
-            "random_state": ["random_state"],
-        },
-        prefer_skip_nested_validation=True,
-    )
+    @validated
     def sample(
         self,
-        n_samples=1,
-        n_steps=1000,
+        n_samples: PositiveInt = 1,
+        n_steps: NonNegativeInt = 1000,
         *,
         y=None,
-        mean=False,
-        method="gibbs",
+        mean: bool = False,
+        method: ChainMethod = "gibbs",
         init=None,
-        temperature=None,
-        random_state=None,
+        temperature: PositiveFloat | None = None,
+        random_state: Seed = None,
     ):
         """Draw rows: run chains in the top layer, then draw once from each layer below.
 

@@ -7,7 +7,8 @@ Functions over fitted estimators, in nats.
 
 import warnings
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from skebm._sklearn import Interval, StrOptions, validate_params
+from skebm._shared import ArrayLike, PositiveInt, Seed, validated
+from skebm._sklearn import Interval
 from skebm.engine import partition
 from skebm.engine.batches import to_device
 from skebm.engine.noise import Noise
@@ -69,20 +71,16 @@ class LogPartition:
         )
 
 
-@validate_params(
-    {
-        "estimator": "no_validation",
-        "method": [StrOptions({"auto", "exact", "ais", "bracket"})],
-        "betas": [Interval(Integral, 2, None, closed="left"), "array-like"],
-        "n_chains": [Interval(Integral, 2, None, closed="left")],
-        "samples": ["array-like", None],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validated
 def log_partition(
-    estimator, *, method="auto", betas=1000, n_chains=100, samples=None, random_state=None
-):
+    estimator,
+    *,
+    method: Literal["auto", "exact", "ais", "bracket"] = "auto",
+    betas: Annotated[int, Interval(Integral, 2, None, closed="left")] | ArrayLike = 1000,
+    n_chains: Annotated[int, Interval(Integral, 2, None, closed="left")] = 100,
+    samples: ArrayLike | None = None,
+    random_state: Seed = None,
+) -> LogPartition:
     """Logarithm of the partition function, log Z = log Σ_{v,h} exp(−E(v, h) / T), in nats.
 
     Parameters
@@ -185,16 +183,10 @@ def log_partition(
     return LogPartition(value, stderr, ess, lower, upper, method)
 
 
-@validate_params(
-    {
-        "estimator": "no_validation",
-        "X": "no_validation",
-        "log_z": [LogPartition, Real, None],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
-def log_likelihood(estimator, X, *, log_z=None, random_state=None):
+@validated
+def log_likelihood(
+    estimator, X, *, log_z: LogPartition | float | None = None, random_state: Seed = None
+) -> np.ndarray:
     """Log-likelihood of each row, log p(v) = −F(v) / T − log Z, in nats.
 
     Parameters
@@ -239,16 +231,10 @@ def log_likelihood(estimator, X, *, log_z=None, random_state=None):
     return -free_energy / estimator.temperature - value
 
 
-@validate_params(
-    {
-        "estimator": "no_validation",
-        "X": "no_validation",
-        "n_flips": [Interval(Integral, 1, None, closed="left"), None],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
-def pseudo_likelihood(estimator, X, *, n_flips=None, random_state=None):
+@validated
+def pseudo_likelihood(
+    estimator, X, *, n_flips: PositiveInt | None = None, random_state: Seed = None
+) -> np.ndarray:
     """Pseudo-log-likelihood of each row, Σ_i log p(v_i | the other features of v), in nats.
 
     Parameters

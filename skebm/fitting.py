@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +18,23 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions, num_samples
+from skebm._shared import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+    Verbosity,
+    estimator,
+)
+from skebm._sklearn import num_samples
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.noise import Noise
 
+RateSchedule = Literal["constant", "linear", "invscaling"]
 #: Version of the fitted attributes, stored in pickles; skebm 0.1 has version 1.
 FORMAT = 2
 #: Warnings point at the first caller outside of these packages.
@@ -47,47 +57,25 @@ class TrainingData(NamedTuple):
 class Trained(CallbackSupportMixin, BaseEstimator):
     """Base class of estimators that are trained by epochs: training parameters and the loop."""
 
-    learning_rate: float = 0.1
-    batch_size: int = 10
-    n_iter: int | None = 10
-    optimizer: str = "sgd"
-    learning_rate_schedule: str = "constant"
-    momentum: float = 0.0
-    momentum_ramp: int = 0
-    weight_decay: float = 0.0
-    max_norm: float | None = None
+    learning_rate: PositiveFloat = 0.1
+    batch_size: PositiveInt = 10
+    n_iter: NonNegativeInt | None = 10
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate_schedule: RateSchedule = "constant"
+    momentum: Probability = 0.0
+    momentum_ramp: NonNegativeInt = 0
+    weight_decay: NonNegativeFloat = 0.0
+    max_norm: PositiveFloat | None = None
     shuffle: bool = True
     warm_start: bool = False
     early_stopping: bool = False
-    validation_fraction: float = 0.1
-    n_iter_no_change: int = 5
-    tol: float = 1e-4
+    validation_fraction: Fraction = 0.1
+    n_iter_no_change: PositiveInt = 5
+    tol: NonNegativeFloat = 1e-4
     device: str = "auto"
-    precision: str = "high"
-    verbose: int = 0
-    random_state: int | np.random.RandomState | None = None
-
-    _parameter_constraints: ClassVar[dict] = {
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "learning_rate_schedule": [StrOptions({"constant", "linear", "invscaling"})],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "n_iter": [Interval(Integral, 0, None, closed="left")],
-        "optimizer": [StrOptions({"sgd", "adam"})],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "momentum_ramp": [Interval(Integral, 0, None, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_norm": [Interval(Real, 0, None, closed="neither"), None],
-        "shuffle": ["boolean"],
-        "warm_start": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "device": [str],
-        "precision": [StrOptions({"highest", "high", "medium"})],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-    }
+    precision: Literal["highest", "high", "medium"] = "high"
+    verbose: Verbosity = 0
+    random_state: Seed = None
 
     #: For n_iter=None: the number of updates, and the smallest and largest number of epochs.
     _epochs: ClassVar[tuple[int, int, int]] = (2000, 20, 100)

@@ -3,20 +3,23 @@
 ∂ log p(v_observed)/∂θ = E[−∂E/∂θ | v_observed] − E[−∂E/∂θ]
 """
 
-from numbers import Integral
+from dataclasses import field
+from typing import Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skebm._sklearn import Interval, StrOptions, fit_context
+from skebm._shared import PositiveInt, Seed, estimator
+from skebm._sklearn import fit_context
 from skebm.base import BaseRBM
 from skebm.engine.noise import Noise
 from skebm.fitted import FittedModel
 from skebm.rbm import BernoulliRBM
 
 
+@estimator
 class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill in missing values from a restricted Boltzmann machine.
 
@@ -74,22 +77,11 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     True
     """
 
-    _parameter_constraints: dict = {
-        "estimator": [BaseRBM, None],
-        "n_sweeps": [Interval(Integral, 1, None, closed="left")],
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "method": [StrOptions({"mean", "mean_field"})],
-        "random_state": ["random_state"],
-    }
-
-    def __init__(
-        self, estimator=None, *, n_sweeps=1, n_steps=100, method="mean", random_state=None
-    ):
-        self.estimator = estimator
-        self.n_sweeps = n_sweeps
-        self.n_steps = n_steps
-        self.method = method
-        self.random_state = random_state
+    estimator: BaseRBM | None = field(default=None, kw_only=False)
+    n_sweeps: PositiveInt = 1
+    n_steps: PositiveInt = 100
+    method: Literal["mean", "mean_field"] = "mean"
+    random_state: Seed = None
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):

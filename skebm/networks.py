@@ -4,10 +4,9 @@ output = V x_L + d,   x_k = features_k(c_k + W_k x_{k−1}),   all of V, d, W_k,
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import field
-from numbers import Integral, Real
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,18 +16,18 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import documented, estimator
-from skebm._sklearn import (
-    Interval,
-    StrOptions,
-    check_sample_weight,
-    check_y,
-    fit_context,
-    num_samples,
+from skebm._shared import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    documented,
+    estimator,
 )
+from skebm._sklearn import check_sample_weight, check_y, fit_context, num_samples
 from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
-from skebm.engine.backprop import Backprop, CrossEntropy, Loss, Network, SquaredError
+from skebm.engine.backprop import Backprop, Network, cross_entropy, squared_error
 from skebm.engine.batches import CHUNK
 from skebm.engine.stack import Layer
 from skebm.fitted import FittedModel, FittedStack
@@ -40,30 +39,20 @@ from skebm.targets import ClassifierTargets, is_minus_one
 class BaseNetwork(Trained):
     """Base class of the classifier and the regressor: a stack and a linear output layer."""
 
-    layers: DBN | FrozenEstimator | Sequence = field(default=(256, 128), kw_only=False)
+    layers: list | tuple | DBN | FrozenEstimator = field(default=(256, 128), kw_only=False)
     pretrain: bool = True
-    init: str = "pretrained"
-    freeze: int | str = 0
-    learning_rate: float = 0.001
-    batch_size: int = 64
-    n_iter: int | None = None
-    optimizer: str = "adam"
-    dropout: float = 0.0
-    input_dropout: float = 0.0
+    init: Literal["pretrained", "default", "scaled"] = "pretrained"
+    freeze: NonNegativeInt | Literal["all"] = 0
+    learning_rate: PositiveFloat = 0.001
+    batch_size: PositiveInt = 64
+    n_iter: NonNegativeInt | None = None
+    optimizer: Literal["sgd", "adam"] = "adam"
+    dropout: Probability = 0.0
+    input_dropout: Probability = 0.0
 
-    _parameter_constraints: ClassVar[dict] = {
-        **Trained._parameter_constraints,
-        "layers": [list, tuple, DBN, FrozenEstimator],
-        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
-        "pretrain": ["boolean"],
-        "init": [StrOptions({"pretrained", "default", "scaled"})],
-        "freeze": [Interval(Integral, 0, None, closed="left"), StrOptions({"all"})],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
-    }
     _epochs = (2000, 10, 500)
     _n_first_tasks = 1
-    _loss: ClassVar[Loss]
+    _loss: ClassVar[Callable]
 
     # Training
 
@@ -281,13 +270,9 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
     True
     """
 
-    class_weight: dict | str | None = None
+    class_weight: dict | Literal["balanced"] | None = None
 
-    _parameter_constraints = {
-        **BaseNetwork._parameter_constraints,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
-    _loss = CrossEntropy()
+    _loss = staticmethod(cross_entropy)
 
     def _targets(self, y, X, sample_weight, *, reset, classes):
         one_hot, weight = self._one_hot(y, X, sample_weight, classes=classes, reset=reset)
@@ -385,7 +370,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
     True
     """
 
-    _loss = SquaredError()
+    _loss = staticmethod(squared_error)
     _held_out = "The score is minus the mean squared error."
     _reported = {"mean_squared_error": "mean squared error = {:.4g}"}
 

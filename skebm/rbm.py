@@ -1,15 +1,14 @@
 """Restricted Boltzmann machines: each a docstring and a choice of encoding and units."""
 
 from collections.abc import Callable
-from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions
-from skebm.base import BaseRBM, OfEncoding
+from skebm._shared import NonNegativeInt, PositiveFloat, Probability, estimator
+from skebm.base import BaseRBM, GradientName, OfEncoding
 from skebm.encoding import Standardised
 from skebm.engine.dropout import DROPPING
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
@@ -25,7 +24,10 @@ from skebm.engine.units import (
     Spin,
     Units,
 )
+from skebm.fitting import RateSchedule
 
+Visible = Literal["bernoulli", "mean", "continuous", "spin"]
+Hidden = Literal["bernoulli", "spin", "relu", "nrelu"]
 VISIBLE: dict[str, Callable[[], Units]] = {
     "bernoulli": Bernoulli,
     "mean": MeanBernoulli,
@@ -68,8 +70,8 @@ class BernoulliRBM(BaseRBM):
         Step along the mean gradient of a batch.
     batch_size : int, default=10
         Rows in a batch.
-    n_iter : int, default=10
-        Number of epochs.
+    n_iter : int or None, default=10
+        Number of epochs. None makes as many as 2000 updates take, at least 20 and at most 100.
     %(training)s
     visible : {"bernoulli", "mean", "continuous", "spin"}, default="bernoulli"
         Type of the visible units. "bernoulli": 0 or 1. "mean": every chain uses probabilities
@@ -122,15 +124,9 @@ class BernoulliRBM(BaseRBM):
     True
     """
 
-    precision: str = "medium"
-    visible: str = "bernoulli"
-    hidden: str = "bernoulli"
-
-    _parameter_constraints = {
-        **BaseRBM._parameter_constraints,
-        "visible": [StrOptions(set(VISIBLE))],
-        "hidden": [StrOptions(set(HIDDEN))],
-    }
+    precision: Literal["highest", "high", "medium"] = "medium"
+    visible: Visible = "bernoulli"
+    hidden: Hidden = "bernoulli"
 
     def _units(self):
         return VISIBLE[self.visible](), HIDDEN[self.hidden](self.temperature)
@@ -161,8 +157,8 @@ class DropoutRBM(BernoulliRBM):
         Step along the mean gradient of a batch.
     batch_size : int, default=10
         Rows in a batch.
-    n_iter : int, default=10
-        Number of epochs.
+    n_iter : int or None, default=10
+        Number of epochs. None makes as many as 2000 updates take, at least 20 and at most 100.
     %(training)s
     visible : {"bernoulli", "mean", "continuous", "spin"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
@@ -211,16 +207,10 @@ class DropoutRBM(BernoulliRBM):
     True
     """
 
-    dropout: float = 0.5
-    drop: str = "units"
-
-    _parameter_constraints = {
-        **BernoulliRBM._parameter_constraints,
-        "gradient": [StrOptions({"cd", "pcd", "pt"}), CD, PCD, ParallelTempering],
-        "hidden": [StrOptions({"bernoulli", "relu", "nrelu"})],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "drop": [StrOptions(set(DROPPING))],
-    }
+    gradient: GradientName | CD | PCD | ParallelTempering = "pcd"
+    hidden: Literal["bernoulli", "relu", "nrelu"] = "bernoulli"
+    dropout: Probability = 0.5
+    drop: Literal["units", "weights", "energy"] = "units"
 
     def _resolved_gradient(self):
         gradient = super()._resolved_gradient()
@@ -339,19 +329,12 @@ class GaussianRBM(BaseRBM):
     True
     """
 
-    n_iter: int | None = None
-    gradient: str | Gradient = "cd"
-    learning_rate_schedule: str = "linear"
-    max_grad_norm: float | None = 10.0
-    variance: str = "learned"
-    hidden: str = "bernoulli"
-
-    _parameter_constraints = {
-        **BaseRBM._parameter_constraints,
-        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
-        "variance": [StrOptions({"learned", "fixed", "unit"})],
-        "hidden": [StrOptions(set(HIDDEN))],
-    }
+    n_iter: NonNegativeInt | None = None
+    gradient: GradientName | Gradient = "cd"
+    learning_rate_schedule: RateSchedule = "linear"
+    max_grad_norm: PositiveFloat | None = 10.0
+    variance: Literal["learned", "fixed", "unit"] = "learned"
+    hidden: Hidden = "bernoulli"
 
     location_ = OfEncoding()
     scale_ = OfEncoding()
@@ -410,8 +393,8 @@ class PoissonRBM(BaseRBM):
         Step along the mean gradient of a batch.
     batch_size : int, default=10
         Rows in a batch.
-    n_iter : int, default=10
-        Number of epochs.
+    n_iter : int or None, default=10
+        Number of epochs. None makes as many as 2000 updates take, at least 20 and at most 100.
     %(training)s
     hidden : {"bernoulli", "spin"}, default="bernoulli"
         What a hidden unit is, given its field x = c + W v; a feature is its mean. "bernoulli":
@@ -450,16 +433,12 @@ class PoissonRBM(BaseRBM):
     True
     """
 
-    learning_rate: float = 0.02
-    learning_rate_schedule: str = "linear"
-    max_grad_norm: float | None = 1.0
-    hidden: str = "bernoulli"
+    learning_rate: PositiveFloat = 0.02
+    learning_rate_schedule: RateSchedule = "linear"
+    max_grad_norm: PositiveFloat | None = 1.0
+    hidden: Literal["bernoulli", "spin"] = "bernoulli"
 
     _outside_support = "Counts are whole numbers from 0 on; use GaussianRBM for real-valued data."
-    _parameter_constraints = {
-        **BaseRBM._parameter_constraints,
-        "hidden": [StrOptions({"bernoulli", "spin"})],
-    }
 
     def _units(self):
         return Poisson(), HIDDEN[self.hidden](self.temperature)

@@ -1,12 +1,12 @@
 """Restricted Boltzmann machines of tables: columns of categories, and of several kinds."""
 
-from numbers import Integral
+from typing import Literal
 
-from skebm._shared import estimator
-from skebm._sklearn import Interval, StrOptions
+from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, estimator
 from skebm.base import BaseRBM, OfEncoding
 from skebm.encoding import Table
-from skebm.rbm import HIDDEN
+from skebm.fitting import RateSchedule
+from skebm.rbm import HIDDEN, Hidden
 
 
 @estimator
@@ -33,8 +33,8 @@ class CategoricalRBM(BaseRBM):
         Step along the mean gradient of a batch.
     batch_size : int, default=10
         Rows in a batch.
-    n_iter : int, default=10
-        Number of epochs.
+    n_iter : int or None, default=10
+        Number of epochs. None makes as many as 2000 updates take, at least 20 and at most 100.
     %(training)s
     handle_unknown : {"error", "ignore"}, default="error"
         How to handle a category that was not seen in `fit`: "ignore" treats the entry as missing
@@ -81,14 +81,8 @@ class CategoricalRBM(BaseRBM):
     array([['hearts', 'red']], dtype=object)
     """
 
-    handle_unknown: str = "error"
-    hidden: str = "bernoulli"
-
-    _parameter_constraints = {
-        **BaseRBM._parameter_constraints,
-        "handle_unknown": [StrOptions({"error", "ignore"})],
-        "hidden": [StrOptions(set(HIDDEN))],
-    }
+    handle_unknown: Literal["error", "ignore"] = "error"
+    hidden: Hidden = "bernoulli"
 
     categories_ = OfEncoding()
     kinds_ = OfEncoding()
@@ -199,17 +193,12 @@ class TabularRBM(CategoricalRBM):
     True
     """
 
-    batch_size: int = 50
-    n_iter: int | None = None
-    max_grad_norm: float | None = 10.0
-    learning_rate_schedule: str = "linear"
-    kinds: str | dict = "auto"
+    batch_size: PositiveInt = 50
+    n_iter: NonNegativeInt | None = None
+    max_grad_norm: PositiveFloat | None = 10.0
+    learning_rate_schedule: RateSchedule = "linear"
+    kinds: Literal["auto"] | dict = "auto"
 
-    _parameter_constraints = {
-        **CategoricalRBM._parameter_constraints,
-        "n_iter": [Interval(Integral, 0, None, closed="left"), None],
-        "kinds": [StrOptions({"auto"}), dict],
-    }
     _epochs = (5000, 20, 500)
 
     def _encoding(self):

@@ -28,7 +28,7 @@ from skebm import (
     RBMClassifier,
     TabularRBM,
 )
-from skebm.engine.backprop import CrossEntropy, Network, SquaredError, _dropped
+from skebm.engine.backprop import Network, _dropped, cross_entropy, squared_error
 from skebm.engine.noise import Noise
 from skebm.fitted import FittedModel, FittedStack
 from tests.test_callbacks import Stop
@@ -88,7 +88,7 @@ STACKS = {
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
-@pytest.mark.parametrize("loss", [CrossEntropy(), SquaredError()], ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize("loss", [cross_entropy, squared_error], ids=lambda f: f.__name__)
 def test_the_gradient_is_that_of_finite_differences(stack, loss):
     X, y = data(20)
     dbn = DBN(n_iter=1, random_state=0, **STACKS[stack]).fit(X, y)
@@ -150,7 +150,7 @@ def test_large_products_have_the_gradient_of_torchs_own():
             for layer in layers:
                 W, c = layer.model.W, layer.model.c
                 layer.model.hidden_field = lambda v, W=W, c=c: torch.addmm(c, v, W.T)
-        SquaredError()(network(torch.from_numpy(X)), torch.ones(200, 2)).sum().backward()
+        squared_error(network(torch.from_numpy(X)), torch.ones(200, 2)).sum().backward()
         slopes.append([p.grad.clone() for p in network.parameters().values()])
     for ours, theirs in zip(*slopes):
         assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max())

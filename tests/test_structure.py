@@ -30,7 +30,7 @@ ORDER = {
     "skebm.engine.devices": 0,
     "skebm.engine.products": 0,
     "skebm.engine.batches": 1,
-    "skebm._sklearn": 0,
+    "skebm._sklearn": -1,
     "skebm._shared": 0,
     "skebm.diagnostics": 20,
     "skebm.encoding": 20,

@@ -8,8 +8,7 @@ G. E. Hinton, R. R. Salakhutdinov (2006). Reducing the dimensionality of data wi
 networks. Science 313.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,26 +18,14 @@ from skebm.engine.noise import Noise
 from skebm.engine.stack import Layer
 
 
-class Loss(ABC):
-    """The function that training minimises, given rows of outputs and rows of targets."""
-
-    @abstractmethod
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of each row: (n,)."""
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """−log softmax(output)_y, (n,). The target is one-hot, or all 0 if the class y is unknown."""
+    return -(output.log_softmax(-1) * target).sum(-1)
 
 
-class CrossEntropy(Loss):
-    """−log softmax(output)_y. The target is one-hot, or all 0 if the class y is unknown."""
-
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        return -(output.log_softmax(-1) * target).sum(-1)
-
-
-class SquaredError(Loss):
-    """½ ‖output − target‖²."""
-
-    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
-        return (output - target).square().sum(-1) / 2
+def squared_error(output: Tensor, target: Tensor) -> Tensor:
+    """½ ‖output − target‖², (n,)."""
+    return (output - target).square().sum(-1) / 2
 
 
 class Network:
@@ -107,7 +94,7 @@ class Backprop:
     def __init__(
         self,
         model: Network,
-        loss: Loss,
+        loss: Callable[[Tensor, Tensor], Tensor],
         *,
         optimizer: str,
         weight_decay: float = 0.0,

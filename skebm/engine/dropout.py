@@ -29,6 +29,8 @@ class Dropping(RBM):
     """
 
     mask: Tensor | None = None
+    #: Whether what is dropped scales the weights, and the hidden biases, after training.
+    scales: ClassVar[tuple[bool, bool]] = (False, False)
 
     def __init__(self, model: RBM, rate: float):
         assert isinstance(model.coupling, Dense)
@@ -37,10 +39,10 @@ class Dropping(RBM):
         super().__init__(model.visible, model.hidden, W, b, c, b0, self._dense)
         self.rate = rate
 
-    @staticmethod
-    def test_scale(rate: float) -> tuple[float, float]:
+    @classmethod
+    def test_scale(cls, rate: float) -> list[float]:
         """The factors of the weights and of the hidden biases after training."""
-        return 1.0, 1.0
+        return [1 - rate if scaled else 1.0 for scaled in cls.scales]
 
     def without_dropout(self) -> RBM:
         of_weights, of_biases = self.test_scale(self.rate)
@@ -67,9 +69,7 @@ class Dropping(RBM):
 class DroppedUnits(Dropping):
     """Hidden units are kept with probability 1 − rate."""
 
-    @staticmethod
-    def test_scale(rate: float) -> tuple[float, float]:
-        return 1 - rate, 1 - rate
+    scales = (True, True)
 
     def kept_shares(self) -> tuple[float, float]:
         return 1.0, 1 - self.rate
@@ -105,11 +105,8 @@ class DroppedByEnergy(DroppedUnits):
     batch.
     """
 
+    scales = (False, False)
     bounds: ClassVar[tuple[float, float]] = (0.1, 0.9)
-
-    @staticmethod
-    def test_scale(rate: float) -> tuple[float, float]:
-        return 1.0, 1.0
 
     def kept_shares(self) -> tuple[float, float]:
         return 1.0, 1.0
@@ -131,9 +128,7 @@ class DroppedByEnergy(DroppedUnits):
 class DroppedWeights(Dropping):
     """Weights are kept with probability 1 − rate."""
 
-    @staticmethod
-    def test_scale(rate: float) -> tuple[float, float]:
-        return 1 - rate, 1.0
+    scales = (True, False)
 
     def kept_shares(self) -> tuple[float, float]:
         return 1 - self.rate, 1 - self.rate

@@ -13,13 +13,13 @@ creates this dict, and each call updates it in place.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from numbers import Integral
+from dataclasses import field
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from skebm._sklearn import Interval
+from skebm._shared import PositiveInt, estimator
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.partition import countable_layer
@@ -73,6 +73,7 @@ class Gradient(BaseEstimator, ABC):
         return {}
 
 
+@estimator
 class CD(Gradient):
     """Contrastive divergence: the model's states are `n_steps` sweeps away from the data.
 
@@ -93,10 +94,7 @@ class CD(Gradient):
     BernoulliRBM(gradient=CD(n_steps=10))
     """
 
-    _parameter_constraints: dict = {"n_steps": [Interval(Integral, 1, None, closed="left")]}
-
-    def __init__(self, n_steps=1):
-        self.n_steps = n_steps
+    n_steps: PositiveInt = field(default=1, kw_only=False)
 
     def n_model(self, model, n_data):
         return n_data
@@ -111,6 +109,7 @@ class CD(Gradient):
         model.hidden.mean(model.hidden_field(v), out=h)
 
 
+@estimator
 class PCD(Gradient):
     """Persistent contrastive divergence (stochastic maximum likelihood).
 
@@ -135,14 +134,8 @@ class PCD(Gradient):
     BernoulliRBM(gradient=PCD(n_chains=100))
     """
 
-    _parameter_constraints: dict = {
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "n_chains": [Interval(Integral, 1, None, closed="left"), None],
-    }
-
-    def __init__(self, n_steps=1, n_chains=None):
-        self.n_steps = n_steps
-        self.n_chains = n_chains
+    n_steps: PositiveInt = field(default=1, kw_only=False)
+    n_chains: PositiveInt | None = field(default=None, kw_only=False)
 
     def n_model(self, model, n_data):
         return n_data if self.n_chains is None else self.n_chains
@@ -160,6 +153,7 @@ class PCD(Gradient):
         model.hidden.mean(field, out=phases.h)
 
 
+@estimator
 class ParallelTempering(Gradient):
     """Persistent chains at several temperatures that exchange their states.
 
@@ -196,16 +190,9 @@ class ParallelTempering(Gradient):
     BernoulliRBM(gradient=ParallelTempering(n_chains=20, n_levels=5))
     """
 
-    _parameter_constraints: dict = {
-        "n_levels": [Interval(Integral, 1, None, closed="left")],
-        "n_steps": [Interval(Integral, 1, None, closed="left")],
-        "n_chains": [Interval(Integral, 1, None, closed="left"), None],
-    }
-
-    def __init__(self, n_levels=10, n_steps=1, n_chains=None):
-        self.n_levels = n_levels
-        self.n_steps = n_steps
-        self.n_chains = n_chains
+    n_levels: PositiveInt = field(default=10, kw_only=False)
+    n_steps: PositiveInt = field(default=1, kw_only=False)
+    n_chains: PositiveInt | None = field(default=None, kw_only=False)
 
     def n_model(self, model, n_data):
         return n_data if self.n_chains is None else self.n_chains
