@@ -41,6 +41,11 @@ from skebm.missing import MissingEntries
 
 #: Largest number of terms that the score of one piece of the held-out rows may need.
 FLIPS = 2**24
+#: Parameters, of this class or of subclasses, that training cannot change.
+OF_MODEL = (
+    *("n_components", "visible", "hidden", "variance", "kinds"),
+    *("kernel_size", "image_shape", "channels_last", "stride", "pool_size"),
+)
 GradientName = Literal["cd", "pcd", "pt"]
 GRADIENTS: dict[str, type[Gradient]] = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
@@ -183,7 +188,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             y, rows, sample_weight, classes=classes, reset=not resume
         )
         if resume:
-            self._check_same_shape()
+            self._check_same_model()
         else:
             self.encoding_.fit(rows, weight)
         if n_sweeps is None:
@@ -209,13 +214,19 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             rows = fitted.fill(rows, Noise(0, fitted.device, shared=True), n_steps=50)
         return rows
 
-    def _check_same_shape(self):
-        """Raise an error if the parameters do not match the shape of the fitted weights."""
-        if self.n_components != len(self.components_):
-            raise ValueError(
-                f"n_components={self.n_components} differs from the {len(self.components_)} "
-                "fitted components; to continue training, set n_components to this number."
-            )
+    def _model_settings(self):
+        """The parameters that define the units and their coupling."""
+        return {name: getattr(self, name) for name in OF_MODEL if hasattr(self, name)}
+
+    def _check_same_model(self):
+        """Raise an error if a parameter asks for another model than the fitted one."""
+        for name, fitted in self.training_settings_["model"].items():
+            value = getattr(self, name)
+            if value != fitted:
+                raise ValueError(
+                    f"{name}={value!r} differs from the {fitted!r} of the fitted model. To "
+                    "continue training, set it back; to change it, fit a new model."
+                )
 
     def _check_support(self, rows):
         low, high = self._units()[0].support
@@ -254,9 +265,13 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return trainer
 
     def _load_state(self, trainer, device):
-        theta = self.training_state_.get("theta")
+        model, theta = trainer.model, self.training_state_.get("theta")
         if theta is not None:
-            trainer.model.theta.copy_(as_tensor(theta, device))
+            before = model.theta.clone()
+            model.theta.copy_(as_tensor(theta, device))
+            pairs = [(getattr(self, name), p) for name, p in self._parameters(model).items()]
+            if not all(np.array_equal(*pair) for pair in pairs):  # the attributes were changed
+                model.theta.copy_(before)
         super()._load_state(trainer, device)
 
     def _training_state(self, trainer):
@@ -268,6 +283,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _training_settings(self):
         gradient = self._resolved_gradient()
         return {
+            "model": self._model_settings(),
+            "temperature": self.temperature,
             "gradient": (type(gradient).__name__, gradient.get_params(deep=False)),
             "batch_size": self.batch_size,
             "optimizer": self.optimizer,

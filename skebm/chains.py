@@ -25,11 +25,10 @@ from skebm._shared import (
 from skebm.encoding import Encoding
 from skebm.engine import devices
 from skebm.engine.batches import to_device
-from skebm.engine.noise import Noise
+from skebm.engine.noise import Noise, seed_of
 from skebm.engine.partition import spread_betas
 from skebm.engine.sampling import run, tempered_sweep
 from skebm.fitted import FittedModel
-from skebm.fitting import seed_of
 
 ChainMethod = Literal["gibbs", "pt"]
 Start = Annotated[object, "array-like", "sparse matrix", None]

@@ -332,5 +332,4 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         given.class_prior_ = np.ones(1)
         given.label_components_ = np.zeros_like(self.label_components_[:, k])
         given.intercept_label_ = np.zeros_like(self.intercept_label_[k])
-        given.__dict__.pop("_log_z", None)
         return given

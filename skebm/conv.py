@@ -197,18 +197,7 @@ class ConvRBM(BaseRBM):
     def _weights_spread(self, visible, hidden, n_visible):
         return 0.05
 
-    def _training_settings(self):
-        return super()._training_settings() | {"stride": self.stride, "pool_size": self.pool_size}
-
     # Shapes
-
-    def _check_same_shape(self):
-        super()._check_same_shape()
-        if self._kernel_shape() != self.kernel_shape_:
-            raise ValueError(
-                f"kernel_size={self.kernel_size} differs from the shape of the fitted filters, "
-                f"{self.kernel_shape_}; to continue training, set kernel_size to this shape."
-            )
 
     def _kernel_shape(self):
         size = self.kernel_size

@@ -34,12 +34,12 @@ from skebm.base import BaseRBM
 from skebm.chains import ChainMethod
 from skebm.engine.batches import chunks, to_device
 from skebm.engine.gradients import Gradient
-from skebm.engine.noise import Noise
+from skebm.engine.noise import Noise, seed_of
 from skebm.engine.stack import Residual, bound
 from skebm.engine.updown import UpDown
 from skebm.evaluation import kept_log_partition
 from skebm.fitted import FittedModel, FittedStack
-from skebm.fitting import Fit, History, Schedule, TrainingData, seed_of, unchanged_on_error
+from skebm.fitting import Fit, History, Schedule, TrainingData, unchanged_on_error
 from skebm.rbm import BernoulliRBM
 
 
@@ -451,7 +451,6 @@ class DBN(
         )
         fit.run(task, estimator=self, X=X, y=y)
         tuned = copy.copy(top)
-        tuned.__dict__.pop("_log_z", None)
         tuned.__dict__.update(top._fitted_attributes(trainer, History(top.history_), rng))
         lower, untied = (
             [FittedModel(e).replaced(layer.model) for e, layer in zip(estimators, layers)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated, Literal
 
+import joblib
 import numpy as np
 import torch
 from scipy.special import logsumexp
@@ -20,7 +21,7 @@ from skebm._shared import ArrayLike, PositiveInt, Seed, validated
 from skebm._sklearn import Interval
 from skebm.engine import partition
 from skebm.engine.batches import to_device
-from skebm.engine.noise import Noise
+from skebm.engine.noise import Noise, seed_of
 from skebm.engine.sampling import run
 from skebm.fitted import FittedModel
 
@@ -159,7 +160,7 @@ def log_partition(
             model = fitted.exact_law(dtype=torch.float64)
             value = partition.log_partition_exact(model).item()
             return LogPartition(value, 0.0, np.inf, value, value, method)
-        noise = Noise(check_random_state(random_state).randint(np.iinfo(np.int32).max), device)
+        noise = Noise(seed_of(check_random_state(random_state)), device)
         betas = _levels(betas, model, noise)
         log_weights, v = partition.log_weights_up(model, noise, betas, n_chains)
         value, stderr, ess = _mean(log_weights.cpu().numpy())
@@ -293,12 +294,12 @@ def pseudo_likelihood(
 
 
 def kept_log_partition(estimator):
-    """log Z of a fitted estimator, computed in the first call after a fit and kept."""
-    kept = getattr(estimator, "_log_z", {})  # by temperature
-    if estimator.temperature not in kept:
-        kept[estimator.temperature] = log_partition(estimator, random_state=0).value
-        estimator._log_z = kept
-    return kept[estimator.temperature]
+    """log Z of a fitted estimator; it is computed again only if the model has changed."""
+    theta = FittedModel(estimator).rbm("cpu").theta.numpy()
+    key = joblib.hash((estimator._model_settings(), theta))
+    if getattr(estimator, "_log_z", ("",))[0] != key:
+        estimator._log_z = key, log_partition(estimator, random_state=0).value
+    return estimator._log_z[1]
 
 
 def _resampled(model, v, log_weights, noise):

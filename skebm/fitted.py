@@ -89,8 +89,6 @@ class FittedModel:
         other = copy.copy(self.estimator)
         other.__dict__.update(other._parameters_of_use(model))
         other.feature_means_ = other.feature_means_.astype(other.components_.dtype)
-        other.training_state_ = {k: v for k, v in other.training_state_.items() if k != "theta"}
-        other.__dict__.pop("_log_z", None)  # log Z of the old parameters
         return other
 
     # Rows

@@ -32,7 +32,7 @@ from skebm._shared import (
 from skebm._sklearn import num_samples
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
-from skebm.engine.noise import Noise
+from skebm.engine.noise import Noise, seed_of
 
 RateSchedule = Literal["constant", "linear", "invscaling"]
 #: Version of the fitted attributes, stored in pickles; skebm 0.1 has version 1.
@@ -173,12 +173,11 @@ class Trained(CallbackSupportMixin, BaseEstimator):
                 data = data._replace(weight=stopping.training_weight)
             batches = self._batches(data)
             trainer = self._trainer(data, batches, rng, resume)
-            if stopping is not None and resume:
-                stopping.resume(self, trainer)
             fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)
+            if resume:
+                fit.resume()
             fit.run(task, estimator=self, X=X)
             self.__dict__.update(fit.result())
-            self.__dict__.pop("_log_z", None)  # log Z of the parameters before training
             task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
 
@@ -262,6 +261,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         # Chains and moments of other settings are useless. A fit of zero epochs has none.
         if self.n_iter_ and self.training_settings_ == self._training_settings():
             state = {name: as_tensor(a, device) for name, a in self.training_state_.items()}
+            state.pop("theta", None)
             trainer.load_state(state)
 
 
@@ -335,6 +335,15 @@ class Fit:
     def __post_init__(self):
         self.noise = Noise(0, self.batches.device)
 
+    def resume(self):
+        """Go on from the missing entries and from the best epoch of the fitted estimator."""
+        if self.missing is not None:
+            state = self.owner.training_progress_.get("missing_entries")
+            self.missing.resume(state, self.trainer.model.without_dropout(), self.rng)
+            self.batches.refresh()
+        if self.stopping is not None:
+            self.stopping.resume(self.owner, self.trainer)
+
     def run(self, task, **on_task):
         """Run the remaining epochs, until a callback or early stopping ends training."""
         for epoch in range(self.history.n_epochs + 1, self.schedule.end):
@@ -371,20 +380,21 @@ class Fit:
 
     def attributes(self):
         """The fitted attributes after an epoch, with the state that `_finish` needs."""
-        attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
-        progress = attributes["training_progress_"]
-        progress |= {"first_epoch": self.schedule.first, "n_epochs": self.schedule.n_epochs}
-        if self.stopping is not None:
-            progress |= {"held_out_seed": self.stopping.seed, "best": self.stopping.best}
-        return attributes
+        first, n_epochs = self.schedule.first, self.schedule.n_epochs
+        best = {} if self.stopping is None else {"best": self.stopping.best}
+        return self._attributes(first_epoch=first, n_epochs=n_epochs, **best)
 
     def result(self):
         """The fitted attributes after the call; with early stopping, those of the best epoch."""
-        attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
+        return self._attributes() | ({} if self.stopping is None else self.stopping.best)
+
+    def _attributes(self, **progress):
+        if self.missing is not None:
+            progress["missing_entries"] = self.missing.state
         if self.stopping is not None:
-            attributes["training_progress_"] = {"held_out_seed": self.stopping.seed}
-            attributes |= self.stopping.best
-        return attributes
+            progress["held_out_seed"] = self.stopping.seed
+        attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
+        return attributes | {"training_progress_": progress}
 
 
 class EarlyStopping:
@@ -407,7 +417,7 @@ class EarlyStopping:
                 f"validation_fraction={owner.validation_fraction} leaves only rows of weight zero "
                 "for training or for validation; change it, or set early_stopping=False."
             )
-        self.rows = data.rows[held_out]
+        self.rows, self.held_out = data.rows, held_out  # missing entries are drawn again in place
         self.targets = None if data.targets is None else data.targets[held_out]
         self.weight = owner._weigh_held_out(weight[held_out], self.targets)
         #: The weights of all rows in training: zero for the held-out rows.
@@ -428,8 +438,8 @@ class EarlyStopping:
         """Compute and record the weighted mean score of the held-out rows."""
         total, where = 0.0, (batches.device, batches.dtype)
         with torch.inference_mode():
-            for piece in chunks(self.rows, model.row_size):
-                rows = batches.encode(to_device(self.rows[piece], *where))
+            for piece in chunks(self.held_out, model.row_size):
+                rows = batches.encode(to_device(self.rows[self.held_out[piece]], *where))
                 targets = None
                 if self.targets is not None:
                     targets = to_device(self.targets[piece], *where)
@@ -501,11 +511,6 @@ def unchanged_on_error(estimator) -> Iterator[None]:
         forget(estimator)
         estimator.__dict__.update({k: v for k, v in before.items() if k.endswith("_")})
         raise
-
-
-def seed_of(rng):
-    """Draw a seed from a RandomState."""
-    return int(rng.randint(np.iinfo(np.int32).max))
 
 
 def as_tensor(array, device, dtype=None):

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skebm._shared import PositiveInt, Seed, estimator
 from skebm._sklearn import fit_context
 from skebm.base import BaseRBM
-from skebm.engine.noise import Noise
+from skebm.engine.noise import Noise, seed_of
 from skebm.fitted import FittedModel
 from skebm.rbm import BernoulliRBM
 
@@ -101,7 +101,7 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = self._validate(X, reset=True)
         rng = check_random_state(self.random_state)
         estimator = clone(BernoulliRBM() if self.estimator is None else self.estimator)
-        estimator.set_params(random_state=rng.randint(np.iinfo(np.int32).max))
+        estimator.set_params(random_state=seed_of(rng))
         missing = np.isnan(X)
         if missing.all(axis=0).any():
             empty = np.flatnonzero(missing.all(axis=0)).tolist()
@@ -109,7 +109,7 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         n_epochs = estimator._n_epochs(len(X))
         estimator._train(X, None, None, n_epochs=n_epochs, resume=False, n_sweeps=self.n_sweeps)
         self.estimator_ = estimator
-        self.seed_ = rng.randint(np.iinfo(np.int32).max)
+        self.seed_ = seed_of(rng)
         return self
 
     def transform(self, X):

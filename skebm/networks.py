@@ -29,9 +29,10 @@ from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
 from skebm.engine.backprop import Backprop, Network, cross_entropy, squared_error
 from skebm.engine.batches import CHUNK
+from skebm.engine.noise import seed_of
 from skebm.engine.stack import Layer
 from skebm.fitted import FittedModel, FittedStack
-from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor, seed_of
+from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor
 from skebm.targets import ClassifierTargets, is_minus_one
 
 

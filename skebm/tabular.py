@@ -166,7 +166,7 @@ class TabularRBM(CategoricalRBM):
     -----
     `score_samples` is a log-likelihood (a density for numbers), with log Z from annealed importance
     sampling; for rows with missing entries it scores the filled row. `sample_chains` returns
-    visible units, not columns. Continued training starts new chains for missing entries.
+    visible units, not columns.
 
     References
     ----------

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 import re
 import warnings
 
@@ -17,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skebm import CD, PCD, BernoulliRBM, DropoutRBM, Exact, GaussianRBM
+from skebm import CD, PCD, BernoulliRBM, ConvRBM, DropoutRBM, Exact, GaussianRBM, TabularRBM
 from tests.conftest import exact_log_z, model_mean
 
 BARS_AND_STRIPES = np.array(
@@ -608,3 +609,43 @@ def test_a_pickle_of_another_form_is_refused_by_name():
     again = BernoulliRBM()
     again.__setstate__(unfitted)
     assert again.n_components == 2
+
+
+@pytest.mark.parametrize("Estimator", [BernoulliRBM, GaussianRBM])
+@pytest.mark.parametrize(("before", "after"), [(2.0, 1.0), (2.0, 4.0), (1.0, 0.5), (0.7, 0.7)])
+def test_training_goes_on_from_the_attributes_at_any_temperature(Estimator, before, after):
+    X = rows_with_mean(50)
+    rbm = Estimator(3, n_iter=3, temperature=before, warm_start=True, random_state=0).fit(X)
+    given = np.full((3, 4), 5.0), np.full(4, -2.0)
+    for weights, biases in ((rbm.components_, rbm.intercept_visible_), given):
+        rbm.components_, rbm.intercept_visible_ = weights, biases
+        rbm.set_params(temperature=after, learning_rate=1e-12, n_iter=1).fit(X)
+        assert_allclose(rbm.components_, weights, rtol=1e-6)
+        assert_allclose(rbm.intercept_visible_, biases, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("Estimator", "fitted", "changed"),
+    [
+        (GaussianRBM, {"variance": "learned"}, {"variance": "fixed"}),
+        (GaussianRBM, {"variance": "fixed"}, {"variance": "learned"}),
+        (BernoulliRBM, {"visible": "bernoulli"}, {"visible": "spin"}),
+        (BernoulliRBM, {"hidden": "bernoulli"}, {"hidden": "relu"}),
+        (ConvRBM, {"stride": 1}, {"stride": 2}),
+        (ConvRBM, {"pool_size": None}, {"pool_size": 2}),
+        (ConvRBM, {"kernel_size": 2}, {"kernel_size": 1}),
+        (TabularRBM, {"kinds": "auto"}, {"kinds": {0: "gaussian"}}),
+    ],
+    ids=str,
+)
+def test_another_model_cannot_continue_training(Estimator, fitted, changed):
+    X = rows_with_mean(20)
+    rbm = Estimator(2, n_iter=1, warm_start=True, random_state=0, **fitted).fit(X)
+    expected = pickle.dumps(rbm.components_)
+    rbm.set_params(**changed)
+    (name,) = changed
+    for train in (rbm.fit, rbm.partial_fit):
+        with pytest.raises(ValueError, match=rf"{name}=.* differs from the .* fit a new model"):
+            train(X)
+        assert pickle.dumps(rbm.components_) == expected
+    rbm.set_params(warm_start=False).fit(X)

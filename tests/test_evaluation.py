@@ -18,6 +18,7 @@ from skebm import (
     pseudo_likelihood,
 )
 from tests.conftest import exact_log_z
+from tests.test_callbacks import Stop
 
 ROWS = np.array(list(np.ndindex(*[2] * 6)), dtype=float)
 
@@ -171,3 +172,31 @@ def test_score_samples_of_real_valued_models_are_log_likelihoods():
     known = log_partition(wide, method="ais", random_state=5)
     error = wide.score_samples(X) - log_likelihood(wide, X, log_z=known)
     assert np.abs(error).max() < 5 * known.stderr
+
+
+@pytest.mark.parametrize("change", [{"temperature": 2.0}, {"hidden": "spin"}, "weights"])
+def test_scores_follow_a_change_of_the_model(change):
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    rbm = GaussianRBM(2, n_iter=5, random_state=0).fit(X)
+    before = rbm.score_samples(X)
+    if change == "weights":
+        rbm.components_ = rbm.components_ + 1.0
+    else:
+        rbm.set_params(**change)
+    assert abs(rbm.score_samples(X) - before).max() > 0.01
+    assert_allclose(rbm.score_samples(X), log_likelihood(rbm, X))
+
+
+def test_scores_in_a_callback_are_those_of_the_epoch():
+    class Score(Stop):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            if context.task_name == "epoch":
+                scores.append((fitted_estimator.score(X), log_likelihood(fitted_estimator, X)))
+
+    scores, X = [], np.random.default_rng(0).normal(size=(50, 3))
+    rbm = GaussianRBM(2, n_iter=3, warm_start=True, random_state=0).fit(X)
+    rbm.score(X)
+    rbm.set_callbacks(Score(0)).fit(X)
+    assert len(scores) == 3
+    for score, expected in scores:
+        assert_allclose(score, expected.mean())

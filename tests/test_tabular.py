@@ -12,7 +12,15 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from skebm import BernoulliRBM, CategoricalRBM, TabularRBM, log_likelihood, log_partition
+from skebm import (
+    BernoulliRBM,
+    CategoricalRBM,
+    Checkpoint,
+    TabularRBM,
+    log_likelihood,
+    log_partition,
+)
+from tests.test_callbacks import Stop
 
 
 def weather(n=400, seed=0):
@@ -297,3 +305,55 @@ def test_numbers_of_a_table_have_the_variance_of_their_temperature():
     rbm.components_ = np.zeros((1, 2))
     drawn = rbm.sample(20_000, 1, random_state=0)
     assert np.allclose(drawn.var(0), 2 * (rbm.scale_ * np.exp(rbm.log_scales_)) ** 2, rtol=0.05)
+
+
+def holes(n=300, seed=0):
+    """Two columns of correlation −.94; most rows lack an entry of one of them."""
+    rng = np.random.default_rng(seed)
+    x = rng.choice([-1.0, 1.0], size=n)
+    X = np.column_stack([x, -x]) + 0.25 * rng.normal(size=(n, 2))
+    missing = rng.integers(3, size=n)
+    X[missing == 0, 0] = X[missing == 1, 1] = np.nan
+    return 10 * X + 50
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_going_on_with_missing_entries_is_one_fit(early_stopping, tmp_path):
+    X, names = holes(60), ("components_", "intercept_visible_", "intercept_hidden_", "log_scales_")
+    settings = {"batch_size": 10, "random_state": 0, "learning_rate_schedule": "constant"}
+    settings |= {"early_stopping": early_stopping, "n_iter_no_change": 99, "tol": 0.0}
+    whole = TabularRBM(4, n_iter=4, **settings).fit(X)
+    checkpoint = Checkpoint(tmp_path / "rbm")
+    with pytest.raises(KeyboardInterrupt):
+        TabularRBM(4, n_iter=4, **settings).set_callbacks(checkpoint, Stop(2)).fit(X)
+    others = {"resumed": checkpoint.resume(X)}
+    if not early_stopping:
+        others["half"] = TabularRBM(4, n_iter=2, warm_start=True, **settings).fit(X)
+        others["half"] = pickle.loads(pickle.dumps(others["half"])).fit(X)
+        others["parts"] = TabularRBM(4, **settings)
+        for _ in range(4):
+            others["parts"].partial_fit(X)
+    for way, other in others.items():
+        for name in names:
+            assert_array_equal(getattr(other, name), getattr(whole, name), err_msg=f"{way} {name}")
+
+
+def test_rows_with_missing_entries_may_come_in_parts():
+    rbm = TabularRBM(8, learning_rate=0.02, random_state=0)
+    for seed in range(40):  # rows are seen once
+        rbm.partial_fit(holes(500, seed))
+    drawn = rbm.sample(2000, n_steps=300, random_state=0)
+    assert np.corrcoef(drawn.T)[0, 1] < -0.8
+
+
+def test_early_stopping_scores_the_entries_as_they_were_last_drawn(monkeypatch):
+    seen = []
+    scores = TabularRBM._held_out_scores
+    monkeypatch.setattr(
+        TabularRBM,
+        "_held_out_scores",
+        lambda self, m, rows, y: seen.append(rows.clone()) or scores(self, m, rows, y),
+    )
+    TabularRBM(4, n_iter=2, early_stopping=True, random_state=0).fit(holes(100))
+    first, second = (rows.numpy() for rows in seen)
+    assert ((abs(first) < 1e-5) == (first != second)).all()  # only the first has means, near 0

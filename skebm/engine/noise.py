@@ -11,6 +11,11 @@ from torch import Tensor
 BLOCK = 2**16
 
 
+def seed_of(rng: np.random.RandomState) -> int:
+    """Draw a seed."""
+    return int(rng.randint(np.iinfo(np.int32).max))
+
+
 class Noise:
     """A stream of random tensors on one device, fixed by its seed.
 
