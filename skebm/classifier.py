@@ -197,9 +197,12 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
             self.class_prior_ = self._class_shares(one_hot, weight)
         return one_hot, weight
 
-    def _held_out_scores(self, model, rows, targets):
-        log_p, _ = posterior(model, model.visible.from_rows(rows))
-        return (log_p.argmax(1) == targets.argmax(1)).double()
+    def _held_out_scores(self, model):
+        def right(rows, targets):
+            log_p, _ = posterior(model, model.visible.from_rows(rows))
+            return (log_p.argmax(1) == targets.argmax(1)).double()
+
+        return right
 
     def _measure(self, model, rows):
         rows, labels = rows.split([self.n_features_in_, len(self.classes_)], 1)

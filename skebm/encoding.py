@@ -426,15 +426,23 @@ def moments(X, sample_weight, table=lambda rows: rows):
     `table` may convert each row to several lines; the moments are then those of the lines. Results
     are rounded, so that they do not depend on the order of the rows.
     """
-    scaler = StandardScaler()
+    scaler, n_lines = StandardScaler(), 0
+    if sample_weight is not None:  # the tolerance for constant columns grows with their sum
+        sample_weight = sample_weight / sample_weight.mean()
     for piece in chunks(X, X.shape[1]):
         rows = X[piece].toarray() if issparse(X) else X[piece]
-        weight = None if sample_weight is None else sample_weight[piece]
-        if weight is None or weight.any():
+        weight = np.ones(len(rows)) if sample_weight is None else sample_weight[piece]
+        if weight.any():
             lines = table(rows.astype(np.float64))
-            if weight is not None:
-                weight = np.repeat(weight, len(lines) // len(rows))
-            scaler.partial_fit(lines, sample_weight=weight)
+            weight = np.repeat(weight, len(lines) // len(rows))
+            with np.errstate(invalid="ignore"):  # the variance of a constant may be just below 0
+                scaler.partial_fit(lines, sample_weight=None if sample_weight is None else weight)
+            n_lines += int(np.count_nonzero(weight))
+    if n_lines < 2:
+        raise ValueError(
+            "1 sample has no standard deviation: pass at least two samples with a positive weight. "
+            "What the first call of `partial_fit` finds holds for all later calls."
+        )
     scale = scaler.scale_.astype(np.float32).astype(np.float64)
     return np.round(scaler.mean_ / scale * 2**16) / 2**16 * scale, scale
 

@@ -75,9 +75,7 @@ class FittedModel:
 
     def exact_law(self, device=None, dtype=None) -> RBM:
         """The model with units that sample exactly, even if training used approximate ones."""
-        model = self.rbm(device, dtype=dtype)
-        model.visible, model.hidden = model.visible.exact(), model.hidden.exact()
-        return model
+        return self.rbm(device, dtype=dtype).exact()
 
     def layer(self, device=None, residual=None, *, precision="highest", dtype=None) -> Layer:
         """The model as a layer of a stack."""

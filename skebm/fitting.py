@@ -102,8 +102,8 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         """Measures on encoded rows with their targets, by their names in `history_`."""
         raise NotImplementedError
 
-    def _held_out_scores(self, model, rows, targets):
-        """The score that early stopping uses, for each of the encoded rows: (n,)."""
+    def _held_out_scores(self, model) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+        """The function of encoded rows and their targets that early stopping uses: (n,)."""
         raise NotImplementedError
 
     def _parameters(self, model) -> dict[str, Any]:
@@ -438,12 +438,13 @@ class EarlyStopping:
         """Compute and record the weighted mean score of the held-out rows."""
         total, where = 0.0, (batches.device, batches.dtype)
         with torch.inference_mode():
+            function = owner._held_out_scores(model)
             for piece in chunks(self.held_out, model.row_size):
                 rows = batches.encode(to_device(self.rows[self.held_out[piece]], *where))
                 targets = None
                 if self.targets is not None:
                     targets = to_device(self.targets[piece], *where)
-                scores = as_numpy(owner._held_out_scores(model, rows, targets))
+                scores = as_numpy(function(rows, targets))
                 total += scores.astype(np.float64) @ self.weight[piece]
         score = float(total / self.weight.sum())
         self._add(score)

@@ -283,8 +283,8 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
     def _n_rows(self, X, y):
         return num_samples(X) if y is None else int((~is_minus_one(np.asarray(y))).sum())
 
-    def _held_out_scores(self, model, rows, targets):
-        return (model(rows).argmax(1) == targets.argmax(1)).double()
+    def _held_out_scores(self, model):
+        return lambda rows, targets: (model(rows).argmax(1) == targets.argmax(1)).double()
 
     def _figures(self, output, target):
         right = output.argmax(1) == target.argmax(1)
@@ -442,8 +442,8 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
             )
         return (y - self.target_location_) / self.target_scale_, sample_weight
 
-    def _held_out_scores(self, model, rows, targets):
-        return -(model(rows) - targets).square().mean(1)
+    def _held_out_scores(self, model):
+        return lambda rows, targets: -(model(rows) - targets).square().mean(1)
 
     def _figures(self, output, target):
         error = (output - target) * torch.tensor(self.target_scale_).to(output)

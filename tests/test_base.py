@@ -7,6 +7,7 @@ import re
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -18,7 +19,19 @@ from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from skebm import CD, PCD, BernoulliRBM, ConvRBM, DropoutRBM, Exact, GaussianRBM, TabularRBM
+from skebm import (
+    CD,
+    PCD,
+    BernoulliRBM,
+    ConvRBM,
+    DBNRegressor,
+    DropoutRBM,
+    Exact,
+    GaussianRBM,
+    PoissonRBM,
+    TabularRBM,
+    log_likelihood,
+)
 from tests.conftest import exact_log_z, model_mean
 
 BARS_AND_STRIPES = np.array(
@@ -28,7 +41,7 @@ BARS_AND_STRIPES = np.array(
 )
 
 
-def log_likelihood(estimator, X):
+def mean_log_likelihood(estimator, X):
     return float(np.mean(-estimator.free_energy(X)) - exact_log_z(estimator))
 
 
@@ -75,7 +88,7 @@ def test_bars_and_stripes_are_learned(gradient, at_least, centered):
     rbm = BernoulliRBM(
         8, gradient=gradient, centered=centered, batch_size=16, n_iter=4000, random_state=0
     )
-    assert at_least < log_likelihood(rbm.fit(BARS_AND_STRIPES), BARS_AND_STRIPES) < -2.599
+    assert at_least < mean_log_likelihood(rbm.fit(BARS_AND_STRIPES), BARS_AND_STRIPES) < -2.599
 
 
 @pytest.mark.parametrize(
@@ -86,7 +99,7 @@ def test_bars_and_stripes_are_learned(gradient, at_least, centered):
 def test_every_optimiser_learns(change):
     rbm = BernoulliRBM(8, gradient=Exact(), batch_size=16, n_iter=4000, random_state=0)
     rbm.set_params(**change).fit(BARS_AND_STRIPES)
-    assert log_likelihood(rbm, BARS_AND_STRIPES) > -2.9
+    assert mean_log_likelihood(rbm, BARS_AND_STRIPES) > -2.9
 
 
 def test_a_gaussian_rbm_learns_the_means_of_a_mixture():
@@ -99,7 +112,7 @@ def test_a_gaussian_rbm_learns_the_means_of_a_mixture():
     best = np.mean(
         np.logaddexp.reduce([-((X - c) ** 2).sum(1) / 2 - np.log(4 * np.pi) for c in centres])
     )
-    assert log_likelihood(rbm, X) > best - 0.1
+    assert mean_log_likelihood(rbm, X) > best - 0.1
 
 
 def test_data_far_from_zero_are_no_harder():
@@ -116,7 +129,7 @@ def test_zeros_and_ones_are_exchangeable():
     X[:150, :4] = 1
     settings = {"gradient": Exact(), "n_iter": 200, "random_state": 0, "learning_rate": 0.05}
     scores = [
-        log_likelihood(BernoulliRBM(4, centered=centered, **settings).fit(rows), rows)
+        mean_log_likelihood(BernoulliRBM(4, centered=centered, **settings).fit(rows), rows)
         for centered in (True, False)
         for rows in (X, 1 - X)
     ]
@@ -649,3 +662,44 @@ def test_another_model_cannot_continue_training(Estimator, fitted, changed):
             train(X)
         assert pickle.dumps(rbm.components_) == expected
     rbm.set_params(warm_start=False).fit(X)
+
+
+@pytest.mark.parametrize(("n_components", "atol"), [(5, 1e-4), (14, 0.3)])
+@pytest.mark.parametrize("Estimator", [GaussianRBM, PoissonRBM])
+def test_early_stopping_watches_the_likelihood(Estimator, n_components, atol):
+    X = np.random.default_rng(0).poisson(4, size=(200, 6)) / 1.0
+    rbm = Estimator(n_components, n_iter=3, early_stopping=True, tol=0.0, random_state=0).fit(X)
+    scores = rbm.history_["validation_score"]
+    rbm.set_params(n_iter=int(scores.argmax()) + 1).fit(X)  # ends with the best epoch
+    seed = rbm.training_progress_["held_out_seed"]
+    _, held_out = train_test_split(X, test_size=0.1, random_state=seed)
+    expected = log_likelihood(rbm, held_out).mean()
+    assert_allclose(rbm.history_["validation_score"][-1], expected, atol=atol)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_one_row_has_no_scale(method):
+    y, X = [1.0], np.array([[1.0, 2.0]])
+    table = pd.DataFrame({"a": [1.5], "b": [30.0]})
+    for fit in (
+        lambda: getattr(GaussianRBM(2), method)(X),
+        lambda: getattr(GaussianRBM(2), method)(X[[0, 0]], sample_weight=[2.0, 0.0]),
+        lambda: getattr(TabularRBM(2), method)(table),
+        lambda: getattr(DBNRegressor([2], n_iter=1), method)(X, y),
+    ):
+        with pytest.raises(ValueError, match="1 sample has no standard deviation"):
+            fit()
+    getattr(GaussianRBM(2, variance="unit"), method)(X)
+
+
+@pytest.mark.parametrize("total", [1e-15, 1e15])
+def test_the_scale_does_not_depend_on_the_sum_of_the_weights(total):
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(5, 2, size=(30, 3)), rng.uniform(0.5, 2, size=30)
+    X[:, 0] = 1 / 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rbm = GaussianRBM(2, n_iter=1).fit(X, sample_weight=weight * total)
+        expected = GaussianRBM(2, n_iter=1).fit(X, sample_weight=weight)
+    assert_allclose(rbm.scale_, expected.scale_)
+    assert rbm.scale_[0] == 1

@@ -10,6 +10,7 @@ beta goes from a reference model with independent units (0) to the model itself 
 or a column with one value for each row.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -409,6 +410,12 @@ class RBM:
         if curvature:
             norm = coupling.norm() * curvature**0.5
             W.mul_((LARGEST_NORM / norm).clamp(max=1))
+
+    def exact(self) -> "RBM":
+        """The model with units that sample exactly, even if training uses approximate ones."""
+        model = copy.copy(self)
+        model.visible, model.hidden = self.visible.exact(), self.hidden.exact()
+        return model
 
     def without_dropout(self) -> "RBM":
         """The model for use after training."""
