@@ -90,7 +90,7 @@ verbose : int, default=0
     1 prints one line per epoch.
 random_state : int, RandomState instance or None, default=None
     Seeds the weights, the order of the rows and all sampling. The same integer on the
-    same device gives the same model, bit for bit."""
+    same device, with the same number of threads, gives the same model, bit for bit."""
 
 TRAINING = (
     TRAINED

@@ -5,6 +5,7 @@ parameters, the encoding of the rows (`_encoding`) and the units (`_units`).
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import field
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
@@ -72,6 +74,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         "score": "pseudo-likelihood = {:.2f}",
         "reconstruction_error": "reconstruction error = {:.2f}",
     }
+    #: Gibbs sweeps of missing entries after an epoch; None means that no entry may be missing.
+    _n_sweeps: int | None = None
     #: Advice on values outside of the support, for a warning.
     _outside_support: ClassVar[str] = (
         "Scale it with MinMaxScaler, or use GaussianRBM for real-valued data."
@@ -131,8 +135,9 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         y : None
             Ignored; present for API consistency.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. If all weights are integers, the fit is the same, bit for
-            bit, as if each row was repeated that many times, and takes as long. Other weights
+            Weights of the rows. If all weights are integers, and at most 10 on average, the fit is
+            the same, bit for bit, as if each row was repeated that many times, and takes as
+            long; with `early_stopping`, a row and its repetitions stay together. Other weights
             are relative: every row is visited once per epoch, and its gradient is multiplied
             by its weight divided by the mean weight.
 
@@ -170,18 +175,12 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return self._partial_fit(X, y, sample_weight)
 
     def _prepare_training(
-        self, X, y, sample_weight, *, task, rng, resume, classes=None, n_sweeps=None, **settings
+        self, X, y, sample_weight, *, task, rng, resume, classes=None, **settings
     ):
-        """Validate the arguments of `fit`; return the data to train on.
-
-        X may have missing entries if the encoding accepts them or if `n_sweeps` is given. After
-        each epoch they are drawn again by `n_sweeps` Gibbs sweeps, by default one.
-        """
+        """Validate the arguments of `fit`; return the data to train on."""
         encoding = self.encoding_ if resume else self._encoding()
-        if n_sweeps is None and encoding.takes_missing:
-            n_sweeps = 1
         X, sample_weight = encoding.keep_weighted(X, sample_weight)
-        rows = self._read(X, reset=not resume, allow_nan=n_sweeps is not None)
+        rows = self._read(X, reset=not resume, allow_nan=self._n_sweeps is not None)
         if sample_weight is not None:
             sample_weight = check_sample_weight(
                 sample_weight, rows, dtype=np.float64, ensure_non_negative=True
@@ -193,13 +192,12 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             self._check_same_model()
         else:
             self.encoding_.fit(rows, weight)
-        if n_sweeps is None:
             self._check_support(rows)
         dtype = self.components_.dtype if resume else None
         data = TrainingData(rows, targets, weight, self.encoding_.encode, dtype)
-        if n_sweeps is None or not np.isnan(rows).any():
+        if self._n_sweeps is None or not np.isnan(rows).any():
             return data
-        missing = MissingEntries(rows, self.encoding_, n_sweeps)
+        missing = MissingEntries(rows, self.encoding_, self._n_sweeps)
         return data._replace(rows=missing.rows, missing=missing)
 
     def _read(self, X, *, reset, allow_nan=False):
@@ -214,6 +212,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             # Missing and unknown entries are replaced by their means given the other entries.
             fitted = FittedModel(self)
             rows = fitted.fill(rows, Noise(0, fitted.device, shared=True), n_steps=50)
+        if not reset:
+            self._check_support(rows)
         return rows
 
     def _model_settings(self):
@@ -231,15 +231,26 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
                 )
 
     def _check_support(self, rows):
+        """Warn if the visible units do not have the values of the rows."""
         low, high = self._units()[0].support
-        smallest, largest = rows.min(), rows.max()
+        if issparse(rows):
+            smallest, largest = rows.min(), rows.max()
+        else:  # these functions ignore NaN
+            smallest, largest = np.fmin.reduce(rows, axis=None), np.fmax.reduce(rows, axis=None)
         if smallest < low or largest > high:
-            warnings.warn(
-                f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "
-                f"values from {smallest:g} to {largest:g}. {self._outside_support}",
-                UserWarning,
-                stacklevel=level_of_caller(),
-            )
+            advice = self._outside_support
+            if (smallest, largest) == (-1, 1) and hasattr(self, "visible"):
+                advice = 'For values −1 and 1, set visible="spin".'
+        elif math.isfinite(low) and low < 0 == smallest:
+            advice = 'For values 0 and 1, set visible="bernoulli".'
+        else:
+            return
+        warnings.warn(
+            f"{type(self).__name__} models values between {low:g} and {high:g}, but X has "
+            f"values from {smallest:g} to {largest:g}. {advice}",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
 
     def _trainer(self, data, batches, rng, resume):
         if resume:
@@ -339,7 +350,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _measure(self, model, rows):
         v = model.visible.from_rows(rows)
         pieces = v.split(max(1, CHUNK // model.row_size))
-        errors = torch.cat([squared_errors(model, piece) for piece in pieces])
+        scale = self.encoding_.error_scale(v)
+        errors = torch.cat([squared_errors(model, piece, scale) for piece in pieces])
         figures = {"reconstruction_error": errors.mean().item()}
         if model.visible.is_discrete:
             sites = _sites(model, v, 1)
@@ -506,12 +518,15 @@ class OfEncoding:
         setattr(instance.encoding_, self.name, value)
 
 
-def squared_errors(model, v, features=None):
-    """Mean squared error of the reconstruction of each row from its features: (n,)."""
+def squared_errors(model, v, scale, features=None):
+    """Mean squared error of the reconstruction of each row from its features: (n,).
+
+    `scale` converts differences of encoded rows to differences of rows.
+    """
     features = model.hidden.features(model.hidden_field(v)) if features is None else features
     h = model.hidden.mean_of_features(features)  # (n, n_hidden)
     error = v - model.visible.mean(model.visible_field(h))  # (n, n_visible)
-    return model.visible.to_rows(error).square().mean(1)
+    return (model.visible.to_rows(error) * scale).square().mean(1)
 
 
 def _sites(model, v, n):

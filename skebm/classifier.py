@@ -209,7 +209,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         v = model.visible.from_rows(rows)
         pieces = v.split(max(1, CHUNK // model.row_size))
         log_p, features = map(torch.cat, zip(*(posterior(model, piece) for piece in pieces)))
-        errors = squared_errors(model, v, features)
+        errors = squared_errors(model, v, self.encoding_.error_scale(v), features)
         known = labels.sum(1)
         right = (log_p.argmax(1) == labels.argmax(1)) * known
         return {

@@ -1,6 +1,7 @@
 """DBN: a stack of RBMs, each trained on the features of the RBM below."""
 
 import copy
+import warnings
 from contextlib import contextmanager
 from dataclasses import field
 from numbers import Integral, Real
@@ -32,6 +33,7 @@ from skebm._sklearn import (
 )
 from skebm.base import BaseRBM
 from skebm.chains import ChainMethod
+from skebm.encoding import Table
 from skebm.engine.batches import chunks, to_device
 from skebm.engine.gradients import Gradient
 from skebm.engine.noise import Noise, seed_of
@@ -39,7 +41,14 @@ from skebm.engine.stack import Residual, bound
 from skebm.engine.updown import UpDown
 from skebm.evaluation import kept_log_partition
 from skebm.fitted import FittedModel, FittedStack
-from skebm.fitting import Fit, History, Schedule, TrainingData, unchanged_on_error
+from skebm.fitting import (
+    Fit,
+    History,
+    Schedule,
+    TrainingData,
+    level_of_caller,
+    unchanged_on_error,
+)
 from skebm.rbm import BernoulliRBM
 
 
@@ -345,8 +354,7 @@ class DBN(
     def _train(self, X, y, sample_weight, *, resume, partial=False, classes=None):
         with unchanged_on_error(self):
             layers = self._configured()
-            if self.fine_tune is not None and self._residual_shares() is not None:
-                raise ValueError('fine_tune="up-down" allows no residual path; set residual=None.')
+            self._check_layers(layers)
             if resume and len(layers) != len(self.estimators_):
                 raise ValueError(
                     f"layers has {len(layers)} layers, but {len(self.estimators_)} were fitted; "
@@ -370,6 +378,28 @@ class DBN(
                 self._tune(X, y, sample_weight, subtask, n_epochs)
             task.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes=dict)
         return self
+
+    def _check_layers(self, layers):
+        """Refuse combinations of layers that cannot be trained."""
+        for layer, (name, _) in list(zip(layers, self._named_layers))[1:]:
+            if not _is_frozen(layer) and isinstance(layer._encoding(), Table):
+                raise ValueError(
+                    f"layers: {name} is a {type(layer).__name__}, which can only be the first "
+                    "layer: features of a layer are not columns of a table."
+                )
+        if self.fine_tune is None:
+            return
+        if self._residual_shares() is not None:
+            raise ValueError('fine_tune="up-down" allows no residual path; set residual=None.')
+        if any(getattr(layer, "pool_size", None) for layer in layers[:-1]):
+            raise ValueError(
+                'fine_tune="up-down" allows no pooled layer below the top; set pool_size=None.'
+            )
+        if getattr(layers[-1], "objective", None) == "discriminative":
+            raise ValueError(
+                'fine_tune="up-down" needs states that the top layer generates; set objective='
+                '"hybrid" or "generative" in it.'
+            )
 
     def _fit_layers(self, layers, X, given, sample_weight, task, *, old, partial):
         """Fit the layers from the first to the last, and the maxima of their residual paths.
@@ -408,9 +438,9 @@ class DBN(
         train = layer.partial_fit if partial else layer.fit
         labels = given if get_tags(layer).estimator_type == "classifier" else {}
         with random_stream(layer, rng), task.propagate_callback_context(layer):
-            task.call_on_fit_task_begin(estimator=self, X=X)
+            task.call_on_fit_task_begin(estimator=self, X=X, y=given["y"])
             train(X, sample_weight=sample_weight, **labels)
-            task.call_on_fit_task_end(estimator=self, X=X)
+            task.call_on_fit_task_end(estimator=self, X=X, y=given["y"])
         return layer
 
     def _residual_shares(self):
@@ -553,6 +583,14 @@ class DBN(
             raise ValueError(
                 'method="bound" needs layers whose features are means of their units; set '
                 'pool_size=None below the top and residual=None, or use method="top".'
+            )
+        if method == "auto" and not self._has_bound:
+            warnings.warn(
+                "A stack with a residual path or pooled layers has no bound of log p(x): these are "
+                'scores of the features below the top layer. method="top" says so without this '
+                "warning; scores of different stacks cannot be compared.",
+                UserWarning,
+                stacklevel=level_of_caller(),
             )
         if method == "top" or not self._has_bound:
             return self.estimators_[-1].score_samples(self._below(X))

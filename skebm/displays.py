@@ -1,8 +1,10 @@
 """Displays: pictures of a fitted model, in scikit-learn's Display protocol."""
 
 import math
+from contextlib import suppress
 
 import numpy as np
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 
@@ -101,8 +103,9 @@ class ComponentsDisplay:
 
         Parameters
         ----------
-        estimator : estimator with `components_`, or Pipeline
-            The fitted model. Of a Pipeline, the last step that has `components_`.
+        estimator : estimator with `components_`, or one that contains such an estimator
+            The fitted model. Of a Pipeline, the last step that has components; of a grid search
+            its best estimator; of a DBN or a network the first layer.
         image_shape : tuple of int, default=None
             (height, width) or (height, width, 3). None takes a square where the number of
             features is a square number, and one row of pixels otherwise. The filters of a
@@ -121,11 +124,7 @@ class ComponentsDisplay:
         ValueError
             If the image shape does not hold as many pixels as there are features.
         """
-        for step in reversed([step for _, step in getattr(estimator, "steps", [])]):
-            if hasattr(step, "components_"):
-                estimator = step
-                break
-        check_is_fitted(estimator, "components_")
+        estimator = _with_components(estimator)
         components = np.asarray(estimator.components_)[:n_components]
         if components.ndim == 4:  # filters
             n_channels = components.shape[1]
@@ -147,3 +146,17 @@ class ComponentsDisplay:
             )
         display = cls(components.reshape(len(components), *image_shape))
         return display.plot(ax=ax, n_columns=n_columns, cmap=cmap)
+
+
+def _with_components(estimator):
+    """The estimator with `components_` that a fitted estimator is or contains."""
+    for name in ("best_estimator_", "dbn_", "estimator_"):
+        if hasattr(estimator, name):
+            return _with_components(getattr(estimator, name))
+    if hasattr(estimator, "estimators_"):
+        return _with_components(estimator.estimators_[0])
+    for _, step in reversed(getattr(estimator, "steps", [])):
+        with suppress(NotFittedError):
+            return _with_components(step)
+    check_is_fitted(estimator, "components_")
+    return estimator

@@ -78,6 +78,10 @@ class Encoding:
         """log |∂rows/∂units|: log p(row) = log p(units) − log_volume."""
         return 0.0
 
+    def error_scale(self, like):
+        """What a difference of encoded rows is multiplied by, for errors in the data's units."""
+        return 1.0
+
     def column_of_unit(self, n_visible):
         """The column of X that each visible unit belongs to: (n_visible,)."""
         return np.arange(n_visible)
@@ -118,6 +122,9 @@ class Standardised(Encoding):
 
     def log_volume(self):
         return float(np.log(self.scale_).sum())
+
+    def error_scale(self, like):
+        return torch.tensor(self.scale_).to(like)
 
 
 class Images(Standardised):
@@ -382,6 +389,9 @@ class Table(Standardised):
     def _order(self):
         """The numbers of the columns, in the order of their units."""
         return [j for kind in KINDS for j, k in enumerate(self.kinds_) if k == kind]
+
+    def error_scale(self, like):
+        return 1.0  # columns of different units have no common error
 
     def column_of_unit(self, n_visible):
         sizes = [1 if c is None else len(c) for c in self.categories_]

@@ -29,7 +29,7 @@ from skebm._shared import (
     Verbosity,
     estimator,
 )
-from skebm._sklearn import num_samples
+from skebm._sklearn import fit_context, num_samples
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.noise import Noise, seed_of
@@ -160,7 +160,10 @@ class Trained(CallbackSupportMixin, BaseEstimator):
             task = self._init_callback_context(
                 max_subtasks=n_tasks + (0 if resume else self._n_first_tasks)
             )
-            task.call_on_fit_task_begin(estimator=self, X=X)
+            given = {"estimator": self, "X": X, "y": y}
+            if sample_weight is not None:
+                given["metadata"] = {"sample_weight": sample_weight}
+            task.call_on_fit_task_begin(**given)
             if not resume:
                 forget(self)
             data = self._prepare_training(
@@ -176,9 +179,9 @@ class Trained(CallbackSupportMixin, BaseEstimator):
             fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)
             if resume:
                 fit.resume()
-            fit.run(task, estimator=self, X=X)
+            fit.run(task, **given)
             self.__dict__.update(fit.result())
-            task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
+            task.call_on_fit_task_end(**given, reconstruction_attributes=dict)
         return self
 
     def _fit(self, X, y, sample_weight):
@@ -198,6 +201,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         """The number of rows to train on."""
         return num_samples(X)
 
+    @fit_context(prefer_skip_nested_validation=False)
     def _finish(self, X, y=None, sample_weight=None):
         """Run the epochs that remained when a callback received this estimator."""
         progress = self.training_progress_

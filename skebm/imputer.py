@@ -7,20 +7,29 @@ from dataclasses import field
 from typing import Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
+from sklearn.base import (
+    BaseEstimator,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    clone,
+    is_classifier,
+)
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skebm._shared import PositiveInt, Seed, estimator
 from skebm._sklearn import fit_context
 from skebm.base import BaseRBM
+from skebm.encoding import Table
 from skebm.engine.noise import Noise, seed_of
 from skebm.fitted import FittedModel
+from skebm.fitting import unchanged_on_error
 from skebm.rbm import BernoulliRBM
 
 
 @estimator
-class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill in missing values from a restricted Boltzmann machine.
 
     The machine is trained on the observed values alone, by ascent of
@@ -98,18 +107,29 @@ class RBMImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         self : object
         """
-        X = self._validate(X, reset=True)
-        rng = check_random_state(self.random_state)
-        estimator = clone(BernoulliRBM() if self.estimator is None else self.estimator)
-        estimator.set_params(random_state=seed_of(rng))
-        missing = np.isnan(X)
-        if missing.all(axis=0).any():
-            empty = np.flatnonzero(missing.all(axis=0)).tolist()
-            raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
-        n_epochs = estimator._n_epochs(len(X))
-        estimator._train(X, None, None, n_epochs=n_epochs, resume=False, n_sweeps=self.n_sweeps)
-        self.estimator_ = estimator
-        self.seed_ = seed_of(rng)
+        with unchanged_on_error(self):
+            task = self._init_callback_context(max_subtasks=1)
+            task.call_on_fit_task_begin(estimator=self, X=X)
+            rows, rng = self._validate(X, reset=True), check_random_state(self.random_state)
+            missing = np.isnan(rows)
+            if missing.all(axis=0).any():
+                empty = np.flatnonzero(missing.all(axis=0)).tolist()
+                raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
+            estimator = clone(BernoulliRBM() if self.estimator is None else self.estimator)
+            if isinstance(estimator._encoding(), Table) or is_classifier(estimator):
+                raise ValueError(
+                    f"RBMImputer needs an RBM of numbers without labels; got {estimator!r}. For "
+                    "tables, use `TabularRBM().fit(X).impute(X)`."
+                )
+            estimator.set_params(random_state=seed_of(rng))
+            estimator._n_sweeps = self.n_sweeps
+            subtask = task.subcontext(task_name="training")
+            with subtask.propagate_callback_context(estimator):
+                subtask.call_on_fit_task_begin(estimator=self, X=X)
+                self.estimator_ = estimator.fit(rows)
+                subtask.call_on_fit_task_end(estimator=self, X=X)
+            self.seed_ = seed_of(rng)
+            task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
 
     def transform(self, X):

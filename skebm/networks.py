@@ -13,7 +13,7 @@ import torch
 from scipy.special import log_softmax
 from sklearn.base import RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_consistent_length, get_tags
+from sklearn.utils import check_array, check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import (
@@ -24,7 +24,7 @@ from skebm._shared import (
     documented,
     estimator,
 )
-from skebm._sklearn import check_sample_weight, check_y, fit_context, num_samples
+from skebm._sklearn import check_sample_weight, fit_context, num_samples
 from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
 from skebm.engine.backprop import Backprop, Network, cross_entropy, squared_error
@@ -385,10 +385,12 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
             Training data that the first layer accepts.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets; NaN where a target is unknown. Rows without any target are used in
+            pre-training alone.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. If all weights are integers, the fit is the same, bit for bit, as
-            if each row was repeated that many times. Other weights are relative.
+            Weights of the rows. If all weights are integers, and at most 10 on average, the fit is
+            the same, bit for bit, as if each row was repeated that many times. Other weights are
+            relative.
 
         Returns
         -------
@@ -413,7 +415,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
             Training data: any number of rows, which are split into batches of `batch_size`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets; NaN where a target is unknown.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows, as in `fit`.
 
@@ -430,9 +432,15 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
                 f"{type(self).__name__} requires y to be passed, but the target y is None; pass "
                 "the targets."
             )
-        y = check_y(y, multi_output=True, y_numeric=True, estimator=self)
+        y = check_array(
+            y, dtype=np.float64, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y"
+        )
         check_consistent_length(X, y)
-        y = y.astype(np.float64).reshape(len(y), -1)
+        y, unknown = y.reshape(len(y), -1), _without_target(y)
+        if unknown.any():
+            sample_weight = ~unknown * (1.0 if sample_weight is None else sample_weight)
+        if np.isnan(y).all(axis=0).any():
+            raise ValueError("y has an output without any target; every output needs some.")
         if reset:
             self.target_location_, self.target_scale_ = moments(y, sample_weight)
         elif y.shape[1] != len(self.target_scale_):
@@ -442,12 +450,15 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
             )
         return (y - self.target_location_) / self.target_scale_, sample_weight
 
+    def _n_rows(self, X, y):
+        return num_samples(X) if y is None else len(y) - int(_without_target(y).sum())
+
     def _held_out_scores(self, model):
-        return lambda rows, targets: -(model(rows) - targets).square().mean(1)
+        return lambda rows, targets: -(model(rows) - targets).square().nanmean(1).nan_to_num()
 
     def _figures(self, output, target):
         error = (output - target) * torch.tensor(self.target_scale_).to(output)
-        return {"mean_squared_error": error.square().mean().item()}
+        return {"mean_squared_error": error.square().nanmean().item()}
 
     def predict(self, X):
         """The prediction for each row.
@@ -468,6 +479,12 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def _without_target(y):
+    """A mask of the rows whose targets are all NaN."""
+    y = np.asarray(y)
+    return (y != y).reshape(len(y), -1).all(axis=1)
 
 
 def _uniform(rng, shape, n_inputs):

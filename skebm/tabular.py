@@ -200,6 +200,7 @@ class TabularRBM(CategoricalRBM):
     kinds: Literal["auto"] | dict = "auto"
 
     _epochs = (5000, 20, 500)
+    _n_sweeps = 1
 
     def _encoding(self):
         return Table(self.kinds, self.handle_unknown, takes_missing=True)

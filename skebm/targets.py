@@ -39,8 +39,9 @@ class ClassifierTargets(ClassifierMixin):
         y : array-like of shape (n_samples,)
             Labels of any type; −1 stands for an unknown label.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. If all weights are integers, the fit is the same, bit for
-            bit, as if each row was repeated that many times. Other weights are relative.
+            Weights of the rows. If all weights are integers, and at most 10 on average, the fit is
+            the same, bit for bit, as if each row was repeated that many times. Other weights are
+            relative.
 
         Returns
         -------

@@ -4,6 +4,7 @@ import copy
 import inspect
 import pickle
 import re
+import time
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.callback import ProgressBar
+from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.callback.tests._utils import RecordingCallback, StopFitCallback
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -24,11 +25,13 @@ from skebm import (
     PCD,
     BernoulliRBM,
     ConvRBM,
+    DBNClassifier,
     DBNRegressor,
     DropoutRBM,
     Exact,
     GaussianRBM,
     PoissonRBM,
+    RBMClassifier,
     TabularRBM,
     log_likelihood,
 )
@@ -703,3 +706,85 @@ def test_the_scale_does_not_depend_on_the_sum_of_the_weights(total):
         expected = GaussianRBM(2, n_iter=1).fit(X, sample_weight=weight)
     assert_allclose(rbm.scale_, expected.scale_)
     assert rbm.scale_[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("rbm", "X", "advice"),
+    [
+        (BernoulliRBM(2, n_iter=1), [[-1.0, 1.0], [1.0, 1.0]], 'set visible="spin"'),
+        (BernoulliRBM(2, n_iter=1), [[0.0, 2.0], [1.0, 1.0]], "MinMaxScaler"),
+        (BernoulliRBM(2, n_iter=1, visible="spin"), [[0.0, 1.0]], 'set visible="bernoulli"'),
+        (PoissonRBM(2, n_iter=1), [[-1.0, 2.0]], "Counts are whole numbers"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("convert", [np.array, sparse.csr_array])
+def test_values_outside_of_the_support_give_a_warning_everywhere(rbm, X, advice, convert):
+    X = convert(X)
+    with pytest.warns(UserWarning, match=advice):
+        rbm = clone(rbm).fit(X)
+    for method in (rbm.transform, rbm.score_samples, rbm.gibbs, rbm.partial_fit):
+        with pytest.warns(UserWarning, match=advice):
+            method(X)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        BernoulliRBM(2, n_iter=3),
+        TabularRBM(2, n_iter=3),
+        RBMClassifier(2, n_iter=3),
+        DBNClassifier([2], n_iter=3),
+        DBNRegressor([2], n_iter=3),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_callbacks_are_given_what_the_fit_was_given(estimator):
+    X, weight = rows_with_mean(40), np.arange(40) % 3
+    y = X[:, 0] if isinstance(estimator, DBNRegressor) else X[:, 0] > 0
+    calls = []
+
+    class Given(RecordingCallback):
+        def on_fit_task_end(
+            self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None
+        ):
+            if context.task_name == "epoch":
+                calls.append((X, y, metadata["sample_weight"]))
+
+    estimator = clone(estimator)
+    monitor = ScoringMonitor(scoring=lambda m, X, y, **kw: {"own": m.score(X, y, **kw)})
+    estimator.set_callbacks(Given(), monitor).fit(X, y, sample_weight=weight)
+    assert len(calls) == 3
+    assert all(a is b for call in calls for a, b in zip(call, (X, y, weight)))
+    epochs = [row for row in monitor.get_logs()[0].data if row["task_name"] == "epoch"]
+    assert_allclose(epochs[-1]["own"], estimator.score(X, y, sample_weight=weight))
+
+
+def test_errors_of_reconstruction_are_in_the_units_of_the_data():
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    small, large = (GaussianRBM(2, n_iter=3, random_state=0).fit(k * X) for k in (1, 1000))
+    ratio = large.history_["reconstruction_error"] / small.history_["reconstruction_error"]
+    assert_allclose(ratio, 1e6, rtol=1e-3)
+    error = np.square(X - small.inverse_transform(small.transform(X))).mean()
+    assert_allclose(small.history_["reconstruction_error"][-1], error, rtol=0.05)
+
+
+def test_large_integer_weights_are_relative():
+    X, weight = rows_with_mean(40), np.arange(1, 41)
+    settings = {"n_components": 3, "n_iter": 2, "random_state": 0}
+    large = BernoulliRBM(**settings).fit(X, sample_weight=weight * 10.0**9)
+    relative = BernoulliRBM(**settings).fit(X, sample_weight=weight * np.pi)
+    assert_allclose(large.components_, relative.components_, rtol=1e-4)
+    begin = time.perf_counter()
+    RBMClassifier(2, n_iter=1, class_weight={True: 10**9}).fit(X, X[:, 0] > 0)
+    assert time.perf_counter() - begin < 5
+
+
+def test_equal_rows_of_different_weights_may_come_in_any_order():
+    X = np.repeat(np.eye(4), 5, axis=0)
+    rng = np.random.default_rng(0)
+    weight, order = rng.uniform(0.5, 2, size=20), rng.permutation(20)
+    settings = {"n_components": 3, "n_iter": 3, "random_state": 0, "batch_size": 4}
+    rbm = BernoulliRBM(**settings).fit(X, sample_weight=weight)
+    other = BernoulliRBM(**settings).fit(X[order], sample_weight=weight[order])
+    assert_array_equal(other.components_, rbm.components_)

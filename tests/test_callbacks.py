@@ -57,6 +57,17 @@ def assert_same_fit(first, second):
         assert_array_equal(values, second.training_state_[name], err_msg=name)
 
 
+def test_a_resumed_fit_tears_its_callbacks_down(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "rbm")
+    with pytest.raises(KeyboardInterrupt):
+        BernoulliRBM(**SETTINGS).set_callbacks(checkpoint, Stop(3)).fit(data())
+    torn_down = []
+    checkpoint.teardown = lambda estimator, context: torn_down.append(estimator)
+    rbm = checkpoint.resume(data())
+    assert torn_down == [rbm]
+    assert [name for name in vars(rbm) if "callback" in name] == ["_skl_callbacks"]
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=repr)
 @pytest.mark.parametrize("n_epochs", [1, 5, 8])
 def test_an_interrupted_fit_ends_with_the_same_bits(variant, n_epochs, tmp_path):

@@ -515,3 +515,11 @@ def test_features_are_those_of_the_formula():
     assert_allclose(clf.predict_proba(X), softmax(logits, axis=1), rtol=1e-9)
     mean = (softmax(logits, axis=1)[..., None] * expit(fields)).sum(1)
     assert_allclose(clf.transform(X), mean, rtol=1e-9)
+
+
+def test_figures_are_of_rows_with_a_label(digits):
+    X, y = digits
+    y = np.where(np.arange(len(y)) < 10, y, -1)
+    history = RBMClassifier(8, n_iter=2, random_state=0).fit(X, y).history_
+    assert np.isfinite(history["log_loss"]).all()
+    assert np.isfinite(history["accuracy"]).all()

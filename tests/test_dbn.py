@@ -23,8 +23,10 @@ from skebm import (
     DBN,
     PCD,
     BernoulliRBM,
+    CategoricalRBM,
     Checkpoint,
     ConvRBM,
+    DBNClassifier,
     DropoutRBM,
     GaussianRBM,
     RBMClassifier,
@@ -666,3 +668,34 @@ def test_images_go_up_and_come_down():
     with pytest.raises(ValueError, match='method="bound" needs layers'):
         dbn.score_samples(images, method="bound")
     assert_array_equal(dbn.score_samples(images), dbn.score_samples(images, method="top"))
+
+
+@pytest.mark.parametrize(
+    ("dbn", "message"),
+    [
+        (DBN([BernoulliRBM(4), TabularRBM(2)]), "layer2 is a TabularRBM, which can only be the"),
+        (DBN([4, ("top", CategoricalRBM(2))]), "top is a CategoricalRBM, which can only be the"),
+        (DBN([ConvRBM(2, pool_size=2), 3], fine_tune="up-down"), "no pooled layer below the top"),
+        (
+            DBN([4, RBMClassifier(2, objective="discriminative")], fine_tune="up-down"),
+            "needs states that the top layer generates",
+        ),
+    ],
+    ids=str,
+)
+def test_layers_that_do_not_fit_are_refused_before_training(dbn, message):
+    X = np.random.default_rng(0).integers(2, size=(20, 16)) / 1.0
+    for train in (dbn.fit, dbn.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            train(X, X[:, 0])
+    with pytest.raises(ValueError, match=message):
+        DBNClassifier(dbn).fit(X, X[:, 0])
+    assert not hasattr(dbn, "estimators_")
+
+
+def test_scores_that_are_no_bound_say_so():
+    X = np.random.default_rng(0).integers(2, size=(20, 16)) / 1.0
+    dbn = DBN([4, 3], residual=(1, 1), n_iter=1, random_state=0).fit(X)
+    with pytest.warns(UserWarning, match="has no bound of log p"):
+        scores = dbn.score_samples(X)
+    assert_array_equal(scores, dbn.score_samples(X, method="top"))

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
-from skebm import BernoulliRBM, ComponentsDisplay, ConvRBM
+from skebm import DBN, BernoulliRBM, ComponentsDisplay, ConvRBM, DBNClassifier, RBMImputer
 
 mpl.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -106,3 +108,19 @@ def test_filters_of_two_channels_are_refused():
     X = np.random.default_rng(0).uniform(size=(20, 4, 4, 2))
     with pytest.raises(ValueError, match="these have 2"):
         ComponentsDisplay.from_estimator(ConvRBM(4, n_iter=1).fit(X))
+
+
+def test_the_components_of_estimators_that_contain_others():
+    X = np.random.default_rng(0).integers(2, size=(30, 16)) / 1.0
+    y = X[:, 0]
+    rbm = BernoulliRBM(4, n_iter=1, random_state=0)
+    for estimator in (
+        DBN([rbm, 2], random_state=0),
+        DBNClassifier([rbm, 2], n_iter=0, random_state=0),
+        RBMImputer(rbm),
+        make_pipeline(DBN([rbm, 2]), LogisticRegression()),
+        GridSearchCV(make_pipeline(rbm, LogisticRegression()), {}, cv=2),
+    ):
+        with pytest.raises(NotFittedError):
+            ComponentsDisplay.from_estimator(estimator)
+        assert ComponentsDisplay.from_estimator(estimator.fit(X, y)).components.shape == (4, 4, 4)

@@ -5,14 +5,23 @@ import warnings
 
 import numpy as np
 import pytest
+import skops.io
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.callback.tests._utils import RecordingCallback
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from skebm import BernoulliRBM, GaussianRBM, RBMImputer, TabularRBM
+from skebm import (
+    BernoulliRBM,
+    CategoricalRBM,
+    GaussianRBM,
+    RBMClassifier,
+    RBMImputer,
+    TabularRBM,
+)
 from skebm.engine.noise import Noise
 from skebm.fitted import FittedModel
 from skebm.missing import MissingEntries
@@ -109,6 +118,41 @@ def test_features_without_a_value_are_named():
     X[:, 2] = np.nan
     with pytest.raises(ValueError, match=r"no value at all in the features \[2\]"):
         RBMImputer(BernoulliRBM(2)).fit(X)
+
+
+def test_a_failed_fit_leaves_nothing_behind():
+    X, _ = with_holes(pairs(60))
+    X[:, 2] = np.nan
+    for imputer in (RBMImputer(BernoulliRBM(2)), RBMImputer(CategoricalRBM(2))):
+        with pytest.raises(ValueError):  # noqa: PT011
+            imputer.fit(X)
+        assert not [name for name in vars(imputer) if name.endswith("_") or "callback" in name]
+
+
+@pytest.mark.parametrize("rbm", [CategoricalRBM(2), TabularRBM(2), RBMClassifier(2)])
+def test_only_models_of_numbers_without_labels_impute(rbm):
+    with pytest.raises(ValueError, match="needs an RBM of numbers without labels"):
+        RBMImputer(rbm).fit(with_holes(pairs(60))[0])
+
+
+def test_values_that_the_machine_does_not_model_give_a_warning():
+    X = 400 * with_holes(pairs(60))[0] + 23
+    with pytest.warns(UserWarning, match="models values between 0 and 1, but X has values from 23"):
+        RBMImputer(BernoulliRBM(2, n_iter=1)).fit(X)
+
+
+def test_it_takes_callbacks_and_can_be_saved_by_skops():
+    X, _ = with_holes(pairs(60))
+    callback = RecordingCallback()
+    imputer = RBMImputer(BernoulliRBM(2, n_iter=3), random_state=0).set_callbacks(callback).fit(X)
+    assert callback.count_hooks("setup") == callback.count_hooks("teardown") == 1
+    assert not [name for name in vars(imputer.estimator_) if "callback" in name]
+    imputer.set_callbacks()
+    data = skops.io.dumps(imputer)
+    trusted = skops.io.get_untrusted_types(data=data)
+    assert not [name for name in trusted if not name.startswith(("skebm.", "numpy."))]
+    again = skops.io.loads(data, trusted=trusted)
+    assert_array_equal(again.transform(X), imputer.transform(X))
 
 
 def test_noise_that_is_alike_is_the_same_for_every_row():

@@ -578,3 +578,33 @@ def test_history_and_verbose(capsys):
     assert_allclose(clf.history_["log_loss"][-1], -np.log(p[np.arange(60), y]).mean(), rtol=0.2)
     assert clf.n_iter_ == 3
     assert_array_equal(clf.dbn_.history_["layer"], [0, 0])
+
+
+def test_rows_without_a_target_are_pre_trained_on_and_nothing_else():
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(size=(60, 5)), rng.normal(size=60)
+    y[::3] = np.nan
+    stack = FrozenEstimator(DBN([4], n_iter=2, random_state=0).fit(X))
+    settings = {"n_iter": 5, "batch_size": 8, "random_state": 0}
+    given = DBNRegressor(stack, **settings).fit(X, y)
+    known = ~np.isnan(y)
+    expected = DBNRegressor(stack, **settings).fit(X[known], y[known])
+    assert_array_equal(given.coef_, expected.coef_)
+    assert np.isfinite(given.history_["mean_squared_error"]).all()
+    assert_array_equal(
+        DBNRegressor([4], random_state=0, n_iter=1).fit(X, y).dbn_.estimators_[0].feature_means_,
+        DBN([4], random_state=0).fit(X).estimators_[0].feature_means_,
+    )
+    with pytest.raises(ValueError, match="an output without any target"):
+        DBNRegressor(stack).fit(X, np.full(60, np.nan))
+
+
+def test_a_target_that_is_unknown_has_no_gradient():
+    rng = np.random.default_rng(0)
+    X, Y = rng.uniform(size=(60, 5)), rng.normal(size=(60, 2))
+    Y[::2, 1] = np.nan
+    model = DBNRegressor([4], n_iter=3, early_stopping=True, random_state=0).fit(X, Y)
+    assert np.isfinite(model.coef_).all()
+    output, target = torch.zeros(1, 2, requires_grad=True), torch.tensor([[3.0, torch.nan]])
+    squared_error(output, target).sum().backward()
+    assert output.grad.tolist() == [[-3.0, 0.0]]

@@ -24,8 +24,8 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:
-    """½ ‖output − target‖², (n,)."""
-    return (output - target).square().sum(-1) / 2
+    """½ ‖output − target‖², (n,), without the targets that are NaN."""
+    return torch.where(target.isnan(), 0.0, output - target).square().sum(-1) / 2
 
 
 class Network:

@@ -1,9 +1,9 @@
 """Rows of a dense or CSR array, as batches of one fixed shape on the device.
 
 An epoch visits every row once. The order depends on the values of the rows and on the noise, but
-not on the order of the rows in the array. If all weights are integers, a row with weight k counts
-as k rows. Otherwise each weight multiplies the gradient of its row. The last batch is filled up
-with rows of weight zero.
+not on the order of the rows in the array. If all weights are integers, and at most 10 on average, a
+row with weight k counts as k rows. Otherwise each weight multiplies the gradient of its row. The
+last batch is filled up with rows of weight zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +19,8 @@ from skebm.engine.noise import Noise
 CHUNK = 2**20
 #: How many numbers are gathered at a time for training.
 BLOCK = 2**17
+#: Integer weights mean repeated rows if they are at most this large on average.
+MOST_REPEATS = 10
 #: How many rows the sample `Batches.probe` holds.
 PROBE = 1000
 
@@ -105,7 +107,7 @@ class Batches:
             target_mean, target_key = summarise(targets, visits, weight)
             key += np.pi * target_key  # without π, a target could cancel a column of X
         if shuffle:
-            order = np.argsort(key[visits], kind="stable")
+            order = np.lexsort((weight, key[visits]))
             visits, weight = visits[order], weight[order]
         self.equal = bool((weight == 1).all())
         self.n = len(visits)
@@ -115,6 +117,8 @@ class Batches:
         self.mean = encode(torch.as_tensor(mean, device=device)).to(kind)
         if targets is not None:
             self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])
+        if sparse.issparse(targets) and np.any(known := targets.sum(1)[visits] != 0):
+            visits = visits[known]  # figures are those of rows whose label is known
         self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
         self.refresh()
 
@@ -185,7 +189,8 @@ def visits_of(sample_weight: np.ndarray | None, n: int) -> tuple[np.ndarray, np.
     """The rows that an epoch visits, and the weight of each visit; the mean weight is one."""
     if sample_weight is None:
         return np.arange(n), np.ones(n)
-    if np.array_equal(sample_weight, np.floor(sample_weight)):
+    few = sample_weight.sum() <= MOST_REPEATS * n
+    if few and np.array_equal(sample_weight, np.floor(sample_weight)):
         visits = np.repeat(np.arange(n), sample_weight.astype(np.int64))
         return visits, np.ones(len(visits))
     visits = np.flatnonzero(sample_weight)
