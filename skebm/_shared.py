@@ -25,7 +25,7 @@ from typing import (
 
 from numpy.random import RandomState
 
-from skebm._sklearn import Interval, StrOptions, validate_params
+from skebm._sklearn import Interval, Options, StrOptions, validate_params
 
 T = TypeVar("T", bound=type)
 F = TypeVar("F", bound=Callable)
@@ -158,6 +158,12 @@ training_settings_ : dict
 training_progress_ : dict
     What an interrupted fit, and early stopping, go on from."""
 
+UNLABELED = """\
+unlabeled : {"auto"}, -1 or None, default="auto"
+    What the label −1 means. -1: the label of the row is unknown. None: −1 is a class like any
+    other. "auto": it is a class if there is one other class, else unknown, with a warning.
+    Where `partial_fit` is given `classes`, they decide."""
+
 NETWORK = (
     """\
 history_ : dict of ndarrays of shape (n_iter_,)
@@ -214,6 +220,7 @@ TEXTS = {
     "trained": TRAINED,
     "fitted": FITTED,
     "stack": STACK,
+    "unlabeled": UNLABELED,
     "network": NETWORK,
     "sampling": SAMPLING,
     "raised": RAISED,
@@ -268,6 +275,8 @@ def _constraints(hint: Any) -> Any:
     if origin in (Union, UnionType):
         return [rule for arg in args for rule in _constraints(arg)]
     if origin is Literal:
-        return [StrOptions(set(args))]
+        words = {arg for arg in args if isinstance(arg, str)}
+        numbers = set(args) - words
+        return [StrOptions(words)] + ([Options(Integral, numbers)] if numbers else [])
     plain = {bool: "boolean", int: Integral, float: Real, NoneType: None}
     return [plain.get(hint, origin or hint)]

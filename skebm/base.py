@@ -75,7 +75,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         "reconstruction_error": "reconstruction error = {:.2f}",
     }
     #: Gibbs sweeps of missing entries after an epoch; None means that no entry may be missing.
-    _n_sweeps: int | None = None
+    _n_sweeps: ClassVar[int | None] = None
     #: Advice on values outside of the support, for a warning.
     _outside_support: ClassVar[str] = (
         "Scale it with MinMaxScaler, or use GaussianRBM for real-valued data."
@@ -262,7 +262,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         trainer = Trainer(
             self._in_training(model, batches),
             self._resolved_gradient(),
-            batch_size=self.batch_size,
+            batch_size=batches.batch_size,
             optimizer=self.optimizer,
             momentum=self.momentum > 0,
             centered=self.centered,
@@ -347,6 +347,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """The fitted attributes, given a model that `_without_dropout` returned."""
         return self._parameters(model)
 
+    def _has_pseudo_likelihood(self, visible):
+        """Whether the score of a row is its pseudo-log-likelihood, else its log-likelihood."""
+        return visible.is_discrete
+
     def _measure(self, model, rows):
         v = model.visible.from_rows(rows)
         pieces = v.split(max(1, CHUNK // model.row_size))
@@ -361,7 +365,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return figures
 
     def _held_out_scores(self, model):
-        if not model.visible.is_discrete:
+        if not self._has_pseudo_likelihood(model.visible):
             constant = quick_log_partition(model.exact())
             constant += self.encoding_.log_volume() + model.visible.log_volume()
             return lambda rows, _: -model.free_energy(model.visible.from_rows(rows)) - constant
@@ -457,7 +461,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         J. Besag (1975). Statistical analysis of non-lattice data. The Statistician 24.
         """
         check_is_fitted(self)
-        if self._units()[0].is_discrete:
+        if self._has_pseudo_likelihood(self._units()[0]):
             return pseudo_likelihood(self, X)
         return log_likelihood(self, X, log_z=kept_log_partition(self))
 

@@ -76,6 +76,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
         Type of the hidden units, as in :class:`BernoulliRBM`. For other types than "bernoulli",
         their cumulant and mean replace softplus and σ above.
+    %(unlabeled)s
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes; `sample_weight` is multiplied by them. "balanced" means
         n_samples / (n_classes · n_samples_of_class).
@@ -134,7 +135,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
     Labels of fifty rows, and 950 rows without any:
 
     >>> few = np.where(np.arange(1000) < 50, y[:1000], -1)
-    >>> clf = RBMClassifier(alpha=0.1, unlabeled_weight=0.1, random_state=0)
+    >>> clf = RBMClassifier(unlabeled=-1, alpha=0.1, unlabeled_weight=0.1, random_state=0)
     >>> clf.fit(X[:1000] / 16, few).score(X[1000:] / 16, y[1000:]) > 0.8
     True
     """
@@ -150,6 +151,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
     unlabeled_weight: NonNegativeFloat = 1.0
     visible: Visible | Literal["gaussian"] = "bernoulli"
     hidden: Hidden = "bernoulli"
+    unlabeled: Literal["auto", -1] | None = "auto"
     class_weight: dict | Literal["balanced"] | None = None
 
     _outside_support = 'Scale it with MinMaxScaler, or set visible="gaussian" for real-valued data.'

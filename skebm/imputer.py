@@ -122,7 +122,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
                     "tables, use `TabularRBM().fit(X).impute(X)`."
                 )
             estimator.set_params(random_state=seed_of(rng))
-            estimator._n_sweeps = self.n_sweeps
+            vars(estimator)["_n_sweeps"] = self.n_sweeps
             subtask = task.subcontext(task_name="training")
             with subtask.propagate_callback_context(estimator):
                 subtask.call_on_fit_task_begin(estimator=self, X=X)

@@ -213,8 +213,8 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
         minimised: −log p(y | x), mean over rows, + ½ weight_decay ‖W, V‖²
 
     The features x_k are the output of `transform` of a layer: σ(c_k + W_k x_{k−1}) for binary
-    units, the means for other units, and the pooled features for pooled units. Rows with the label
-    −1 are used in pre-training, but not in fine-tuning.
+    units, the means for other units, and the pooled features for pooled units. Rows without
+    a label are used in pre-training, but not in fine-tuning.
 
     Parameters
     ----------
@@ -227,6 +227,7 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
         Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
         most 500.
     %(trained)s
+    %(unlabeled)s
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes; in fine-tuning, `sample_weight` is multiplied by them. "balanced"
         means n_samples / (n_classes · n_samples_of_class).
@@ -271,6 +272,7 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
     True
     """
 
+    unlabeled: Literal["auto", -1] | None = "auto"
     class_weight: dict | Literal["balanced"] | None = None
 
     _loss = staticmethod(cross_entropy)
@@ -281,7 +283,9 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
         return one_hot, weight
 
     def _n_rows(self, X, y):
-        return num_samples(X) if y is None else int((~is_minus_one(np.asarray(y))).sum())
+        if y is None or self.unlabeled is None:
+            return num_samples(X)
+        return int((~is_minus_one(np.asarray(y))).sum())
 
     def _held_out_scores(self, model):
         return lambda rows, targets: (model(rows).argmax(1) == targets.argmax(1)).double()

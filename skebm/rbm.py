@@ -224,6 +224,12 @@ class DropoutRBM(BernoulliRBM):
         return gradient
 
     def _in_training(self, model, batches):
+        n_chains = getattr(self._resolved_gradient(), "n_chains", None)
+        if n_chains is not None and n_chains % batches.batch_size:
+            raise ValueError(
+                f"n_chains={n_chains} is no multiple of the {batches.batch_size} rows of X, which "
+                "are fewer than batch_size; pass n_chains=None."
+            )
         if self.drop != "energy" and self.dropout == 0:
             return model
         if self.drop == "energy" and self.hidden != "bernoulli":

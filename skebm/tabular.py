@@ -202,5 +202,8 @@ class TabularRBM(CategoricalRBM):
     _epochs = (5000, 20, 500)
     _n_sweeps = 1
 
+    def _has_pseudo_likelihood(self, visible):
+        return False  # scores of tables of any kinds can be compared
+
     def _encoding(self):
         return Table(self.kinds, self.handle_unknown, takes_missing=True)

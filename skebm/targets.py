@@ -1,5 +1,6 @@
 """The targets of classifiers: one column for each class, and labels from probabilities."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -11,10 +12,15 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from skebm._shared import documented
 from skebm._sklearn import check_y, fit_context
+from skebm.fitting import level_of_caller
 
 
 class ClassifierTargets(ClassifierMixin):
-    """Labels of any type; −1 means unknown. For training they become one column per class."""
+    """Labels of any type; −1 may mean unknown. For training they become one column per class."""
+
+    classes_: np.ndarray
+    unlabeled: str | int | None
+    class_weight: dict | str | None
 
     _held_out = """The score is the accuracy. The split
         is stratified by class."""
@@ -37,7 +43,7 @@ class ClassifierTargets(ClassifierMixin):
         %(X)s
             Training data. Small types (uint8, bool) are converted batch by batch.
         y : array-like of shape (n_samples,)
-            Labels of any type; −1 stands for an unknown label.
+            Labels of any type; −1 stands for an unknown label, see `unlabeled`.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the rows. If all weights are integers, and at most 10 on average, the fit is
             the same, bit for bit, as if each row was repeated that many times. Other weights are
@@ -119,20 +125,29 @@ class ClassifierTargets(ClassifierMixin):
 
     def _find_classes(self, y, classes, reset):
         """Set `classes_`; return a mask of the known labels. −1 is known if it is a class."""
-        known = ~is_minus_one(y)
+        known = ~is_minus_one(y) | (self.unlabeled is None)
+        found = _sorted(y[known])
         check_classification_targets(y[known])
         if classes is not None:
-            classes = np.unique(classes)
+            classes = _sorted(classes)
         elif reset:
-            classes = np.unique(y[known])
-            if len(classes) == 1:  # −1 is the other class of two
-                classes = np.unique(y)
+            classes = found
+            if self.unlabeled == "auto" and len(classes) == 1:  # −1 is the other class of two
+                classes = _sorted(y)
+            elif self.unlabeled == "auto" and len(classes) and not known.all():
+                warnings.warn(
+                    f"y has the label −1 beside {len(classes)} others: its rows are taken for rows "
+                    "without a label. Set unlabeled=-1 to say that they are, or unlabeled=None if "
+                    "−1 is a class.",
+                    UserWarning,
+                    stacklevel=level_of_caller(),
+                )
             if not len(classes):
                 raise ValueError(
                     f"y has no label at all; {type(self).__name__} needs at least one label."
                 )
         if reset:
-            self.classes_: np.ndarray = classes
+            self.classes_ = classes
         elif classes is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"classes={classes} differ from those of the first call, {self.classes_}; pass "
@@ -217,6 +232,16 @@ class ClassifierTargets(ClassifierMixin):
             raise ValueError(
                 f"y has the labels {unknown}, which are not in {self.classes_}; pass only these."
             )
+
+
+def _sorted(labels):
+    try:
+        return np.unique(labels)
+    except TypeError:
+        raise ValueError(
+            f"y has labels of several types, {sorted({type(x).__name__ for x in labels})}; "
+            "use labels of one type."
+        ) from None
 
 
 def is_minus_one(y):

@@ -756,7 +756,7 @@ def test_callbacks_are_given_what_the_fit_was_given(estimator):
     estimator.set_callbacks(Given(), monitor).fit(X, y, sample_weight=weight)
     assert len(calls) == 3
     assert all(a is b for call in calls for a, b in zip(call, (X, y, weight)))
-    epochs = [row for row in monitor.get_logs()[0].data if row["task_name"] == "epoch"]
+    epochs = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
     assert_allclose(epochs[-1]["own"], estimator.score(X, y, sample_weight=weight))
 
 
@@ -788,3 +788,23 @@ def test_equal_rows_of_different_weights_may_come_in_any_order():
     rbm = BernoulliRBM(**settings).fit(X, sample_weight=weight)
     other = BernoulliRBM(**settings).fit(X[order], sample_weight=weight[order])
     assert_array_equal(other.components_, rbm.components_)
+
+
+@pytest.mark.parametrize("gradient", ["cd", "pcd", "pt", PCD(n_chains=6)], ids=str)
+@pytest.mark.parametrize("Estimator", [BernoulliRBM, DropoutRBM])
+def test_a_batch_is_not_larger_than_the_data(Estimator, gradient):
+    X = rows_with_mean(12)
+    settings = {"n_components": 3, "gradient": gradient, "random_state": 0}
+    large = Estimator(batch_size=20_000, n_iter=4, **settings)
+    if Estimator is DropoutRBM and isinstance(gradient, PCD):
+        with pytest.raises(ValueError, match="n_chains=6"):
+            large.fit(X)
+        return
+    exact = Estimator(batch_size=12, n_iter=4, **settings)
+    assert_array_equal(large.fit(X).components_, exact.fit(X).components_)
+    parts = Estimator(batch_size=20_000, **settings)
+    for n in (12, 5, 12, 7):  # the chains go on, whatever the number of rows
+        parts.partial_fit(X[:n])
+    if gradient == "pcd":
+        assert len(parts.h_samples_) == 7
+    assert np.isfinite(parts.components_).all()

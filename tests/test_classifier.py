@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 
-from skebm import Checkpoint, Exact, RBMClassifier, log_partition
+from skebm import Checkpoint, DBNClassifier, Exact, RBMClassifier, log_partition
 
 FITTED = [
     "components_",
@@ -517,9 +517,38 @@ def test_features_are_those_of_the_formula():
     assert_allclose(clf.transform(X), mean, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("unlabeled", "labels", "expected", "warns"),
+    [
+        ("auto", [0, 1, -1], [0, 1], True),
+        ("auto", [0, -1], [-1, 0], False),
+        (-1, [0, 1, -1], [0, 1], False),
+        (-1, [0, -1], [0], False),
+        (None, [0, 1, -1], [-1, 0, 1], False),
+        (None, [0, -1], [-1, 0], False),
+    ],
+)
+@pytest.mark.parametrize("Estimator", [RBMClassifier, DBNClassifier])
+def test_minus_one_is_a_class_or_no_label(Estimator, unlabeled, labels, expected, warns):
+    X, y = np.eye(6), np.resize(labels, 6)
+    clf = Estimator(unlabeled=unlabeled, n_iter=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf.fit(X, y)
+    assert_array_equal(clf.classes_, expected)
+    assert ["label −1 beside 2 others" in str(w.message) for w in caught] == [True] * warns
+    clf = Estimator(unlabeled=unlabeled).partial_fit(X, y, classes=[-1, 0, 1])
+    assert_array_equal(clf.classes_, [-1, 0, 1])
+
+
+def test_labels_of_several_types_are_refused():
+    with pytest.raises(ValueError, match=r"labels of several types, \['int', 'str'\]"):
+        RBMClassifier().fit(np.eye(3), np.array(["a", 7, "b"], dtype=object))
+
+
 def test_figures_are_of_rows_with_a_label(digits):
     X, y = digits
     y = np.where(np.arange(len(y)) < 10, y, -1)
-    history = RBMClassifier(8, n_iter=2, random_state=0).fit(X, y).history_
+    history = RBMClassifier(8, n_iter=2, unlabeled=-1, random_state=0).fit(X, y).history_
     assert np.isfinite(history["log_loss"]).all()
     assert np.isfinite(history["accuracy"]).all()

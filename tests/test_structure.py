@@ -37,7 +37,7 @@ ORDER = {
     "skebm.fitting": 21,
     "skebm.fitted": 21,
     "skebm.missing": 21,
-    "skebm.targets": 21,
+    "skebm.targets": 22,
     "skebm.evaluation": 22,
     "skebm.chains": 22,
     "skebm.base": 23,

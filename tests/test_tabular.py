@@ -357,3 +357,10 @@ def test_early_stopping_scores_the_entries_as_they_were_last_drawn(monkeypatch):
     TabularRBM(4, n_iter=2, early_stopping=True, random_state=0).fit(holes(100))
     first, second = (rows.numpy() for rows in seen)
     assert ((abs(first) < 1e-5) == (first != second)).all()  # only the first has means, near 0
+
+
+@pytest.mark.parametrize("columns", [["season"], ["season", "snow"], ["season", "degrees"]])
+def test_the_score_of_a_table_is_its_log_likelihood_whatever_the_columns(columns):
+    table = weather(60)[columns]
+    rbm = TabularRBM(3, n_iter=2, random_state=0).fit(table)
+    assert_allclose(rbm.score_samples(table), log_likelihood(rbm, table), rtol=1e-6)

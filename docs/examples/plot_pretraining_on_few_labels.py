@@ -136,7 +136,9 @@ print(f"{search.score(X_test, y_test):.3f}")
 y_partly = np.full_like(y_train, -1)
 y_partly[known] = y_train[known]
 layers = [GaussianRBM(128, n_iter=40), second]
-both = DBNClassifier(layers, batch_size=10, n_iter=40, learning_rate=0.003, random_state=0)
+both = DBNClassifier(
+    layers, batch_size=10, n_iter=40, learning_rate=0.003, unlabeled=-1, random_state=0
+)
 at_once = make_pipeline(MinMaxScaler(), both).fit(X_train, y_partly)
 print(f"pre-trained and fine-tuned in one call of fit: {at_once.score(X_test, y_test):.3f}")
 

@@ -68,6 +68,7 @@ class Batches:
     X : ndarray or csr_array of shape (n_samples, n_features)
     sample_weight : ndarray of shape (n_samples,) or None
     batch_size : int
+        It is reduced to the number of visits of an epoch if that is smaller.
     shuffle : bool
         False keeps the order of the rows in X.
     device : torch.device
@@ -98,7 +99,7 @@ class Batches:
         encode: Callable[[Tensor], Tensor] = lambda rows: rows,
         targets=None,
     ):
-        self.X, self.batch_size, self.shuffle = X, batch_size, shuffle
+        self.X, self.shuffle = X, shuffle
         self.targets = targets
         self.device, self.dtype, self.encode = device, dtype, encode
         visits, weight = visits_of(sample_weight, X.shape[0])
@@ -111,9 +112,10 @@ class Batches:
             visits, weight = visits[order], weight[order]
         self.equal = bool((weight == 1).all())
         self.n = len(visits)
+        self.batch_size = min(batch_size, self.n)
         kind = getattr(torch, dtype.name)
         self.visits = torch.as_tensor(visits, device=device)  # (n,)
-        self.weight = torch.as_tensor(weight / min(batch_size, self.n), device=device).to(kind)
+        self.weight = torch.as_tensor(weight / self.batch_size, device=device).to(kind)
         self.mean = encode(torch.as_tensor(mean, device=device)).to(kind)
         if targets is not None:
             self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])

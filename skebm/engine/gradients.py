@@ -64,6 +64,10 @@ class Gradient(BaseEstimator, ABC):
         """The state before the first update."""
         return {}
 
+    def resized(self, state: State, model: RBM, n_data: int) -> State:
+        """The state for batches of another number of rows than those that it comes from."""
+        return state
+
     @abstractmethod
     def __call__(self, model: RBM, phases: Phases, state: State, noise: Noise) -> None:
         """Fill in the phases; the caller has already set `data.v` and the weights."""
@@ -144,6 +148,9 @@ class PCD(Gradient):
         v = model.start(self.n_model(model, n_data), noise)  # (n_chains, n_visible)
         return {"chains": model.sample_hidden(v, noise)}
 
+    def resized(self, state, model, n_data):
+        return _resized(state, 1, self.n_model(model, n_data))
+
     def __call__(self, model, phases, state, noise):
         chains, v = state["chains"], phases.model.v
         model.sample_visible(chains, noise, out=v)
@@ -207,6 +214,9 @@ class ParallelTempering(Gradient):
             "swap_rate": torch.full_like(beta[1:], 0.5),  # (n_levels - 1,)
         }
 
+    def resized(self, state, model, n_data):
+        return _resized(state, self.n_levels, self.n_model(model, n_data))
+
     def __call__(self, model, phases, state, noise):
         for _ in range(self.n_steps):
             v, field, accepted = tempered_sweep(model, state["chains"], state["beta"], noise)
@@ -226,6 +236,15 @@ class ParallelTempering(Gradient):
     def report(self, state):
         rate = state["swap_rate"]
         return {"swap_rate": rate.mean(), "swap_rate_min": rate.min()} if len(rate) else {}
+
+
+def _resized(state: State, n_levels: int, n_chains: int) -> State:
+    """The state with `n_chains` chains on each level: the first ones, or all of them again."""
+    chains = state["chains"].unflatten(0, (n_levels, -1))  # (n_levels, n_chains, n_hidden)
+    if chains.shape[1] == n_chains:
+        return state
+    index = torch.arange(n_chains, device=chains.device) % chains.shape[1]
+    return state | {"chains": chains[:, index].flatten(0, 1)}
 
 
 class Exact(Gradient):

@@ -264,4 +264,5 @@ class Trainer:
             value.copy_(state.pop(name))
         if self.centered:
             self.averages = {name: state.pop(name) for name in OFFSETS}
-        self.gradient_state = state
+        n_data = len(self.phases.data.v)
+        self.gradient_state = self.gradient.resized(state, self.model, n_data)
