@@ -431,7 +431,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         def free_energy(model, v):
             return (model.free_energy(v) + fitted.log_volume(model)) * self.temperature
 
-        return fitted.apply(free_energy, X)
+        unknown = self.temperature * self.encoding_.log_unknown(X)
+        return fitted.apply(free_energy, X) - unknown
 
     def score_samples(self, X):
         """Pseudo-log-likelihood or log-likelihood of each row, in nats.

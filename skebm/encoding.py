@@ -9,6 +9,7 @@ An encoding learns its fitted state (numpy arrays and plain Python objects) from
 
 import math
 from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,6 +82,10 @@ class Encoding:
     def error_scale(self, like):
         """What a difference of encoded rows is multiplied by, for errors in the data's units."""
         return 1.0
+
+    def log_unknown(self, X):
+        """The log-probability of the entries of X with unknown categories: (n_samples,) or 0."""
+        return 0.0
 
     def column_of_unit(self, n_visible):
         """The column of X that each visible unit belongs to: (n_visible,)."""
@@ -278,93 +283,121 @@ class Table(Standardised):
 
     def read(self, estimator, X, *, reset, allow_nan=False):
         takes_missing = allow_nan or self.takes_missing
-        if hasattr(X, "iloc"):
+        X = _as_table(X)
+        if hasattr(X, "columns"):
+            _names(X)
             validate_data(estimator, X, reset=reset, skip_check_array=True)
             if 0 in X.shape:
                 raise ValueError(f"X has 0 sample(s) or 0 feature(s): its shape is {X.shape}.")
         else:
-            X, finite = _as_table(X), "allow-nan" if takes_missing else True
+            finite = "allow-nan" if takes_missing else True
             X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=finite)
-        names = list(getattr(X, "columns", range(X.shape[1])))
-        columns = [_column(X, j) for j in range(X.shape[1])]
-        for name, (_, missing) in zip(names, columns):
-            if missing.any() and not takes_missing:
+        columns = _columns(X)
+        for column in columns:
+            if column.missing.any() and not takes_missing:
                 raise ValueError(
-                    f"Column {name!r} has missing values (NaN or None), which "
+                    f"Column {column.name!r} has missing values (NaN or None), which "
                     f"{type(estimator).__name__} does not accept; use TabularRBM."
                 )
         if reset:
-            self._learn_columns(X, columns, names)
-        parts = [self._units_of_column(j, names[j], *columns[j]) for j in self._order()]
+            self._learn_columns(X, columns)
+        parts = [self._units_of_column(j, columns[j]) for j in self._order()]
         return np.hstack(parts).astype(self.row_type_)
 
-    def _learn_columns(self, X, columns, names):
+    def _learn_columns(self, X, columns):
         """Learn the kinds, categories and types of the columns."""
-        for name, (column, missing) in zip(names, columns):
-            if missing.all():
-                raise ValueError(f"Column {name!r} has no value at all; remove it from X.")
-            if column.dtype.kind in "mM":
-                raise ValueError(
-                    f"Column {name!r} is of type {column.dtype}; convert it to numbers or strings."
-                )
-        values = [column[~missing] for column, missing in columns]
-        self.kinds_ = self._kinds_of(values, names)
+        for column in columns:
+            if column.missing.all():
+                raise ValueError(f"Column {column.name!r} has no value at all; remove it from X.")
+        self.names_, self.n_rows_ = [column.name for column in columns], len(X)
+        self.kinds_ = self._kinds_of(columns)
         self.categories_ = [
-            np.unique(column) if kind == "categorical" else None
-            for column, kind in zip(values, self.kinds_)
+            _categories(column) if kind == "categorical" else None
+            for column, kind in zip(columns, self.kinds_)
         ]
-        self.column_types_ = [_type_of(t) for t in X.dtypes] if hasattr(X, "iloc") else None
-        numeric = [column.dtype for column, _ in columns if column.dtype.kind in "biuf"]
+        #: Smallest and largest value of columns of integers.
+        self.ranges_: list[Any] = [
+            (int(c.known.min()), int(c.known.max())) if c.type == "int" else None for c in columns
+        ]
+        self.value_types_ = [column.type for column in columns]
+        self.container_ = _container(X)
+        types = X.dtypes if hasattr(X, "columns") else [X.dtype] * len(columns)
+        self.column_types_ = [_type_of(dtype) for dtype in types]
+        numeric = [column.values.dtype for column in columns if column.values.dtype.kind in "biuf"]
         self.row_type_ = devices.float_type(np.result_type(np.float32, *numeric)).name
-        self.names_ = names
 
-    def _kinds_of(self, columns, names):
-        """The kind of each column: the given kind, or one inferred from the values."""
+    def _kinds_of(self, columns):
+        """The kind of each column: the given kind, or that of its type."""
         if self.kinds == "categorical":
             return ["categorical"] * len(columns)
         given = {} if isinstance(self.kinds, str) else self.kinds
+        by_name = {column.name: column for column in columns}
         for name, kind in given.items():
-            if name not in names or kind not in KINDS:
+            if name not in by_name or kind not in KINDS:
                 raise ValueError(
                     f"kinds has {name!r}: {kind!r}; it must map names of columns to one of {KINDS}."
                 )
-        found = [given.get(name, _kind_of(column)) for name, column in zip(names, columns)]
-        for name, column, kind in zip(names, columns, found):
-            if kind != "categorical" and column.dtype.kind == "O":
+            if kind != "categorical" and by_name[name].type is None:
                 raise ValueError(
                     f"kinds has {name!r}: {kind!r}, but this column does not contain numbers; "
                     'use "categorical".'
                 )
-        return found
+        of_type = {"bool": "bernoulli", None: "categorical"}
+        return [given.get(c.name, of_type.get(c.type, "gaussian")) for c in columns]
 
-    def _units_of_column(self, j, name, column, missing):
+    def _units_of_column(self, j, column):
         """The units of column j; NaN if an entry is missing or unknown."""
-        categories = self.categories_[j]
-        units = np.full((len(column), 1 if categories is None else len(categories)), np.nan)
-        values = column[~missing]
+        categories, missing = self.categories_[j], column.missing
+        n_units = 1 if categories is None else len(categories)
+        units = np.full((len(missing), n_units), np.nan)
         if categories is None:
-            units[~missing, 0] = values.astype(np.float64)
+            if column.type is None and len(column.known):
+                raise ValueError(
+                    f"Column {column.name!r} has the value {column.known[0]!r}, where numbers were "
+                    "in `fit`."
+                )
+            units[~missing, 0] = column.known.astype(np.float64)
             if self.kinds_[j] != "gaussian" and ((units < 0) | (units > 1)).any():
                 raise ValueError(
-                    f"Column {name!r} has values outside of [0, 1], but its kind is "
-                    f'{self.kinds_[j]!r}; scale it, or set its kind to "gaussian".'
+                    f"Column {column.name!r} has values outside of [0, 1], but its kind is "
+                    f"{self.kinds_[j]!r}; scale it, or pass kinds={{{column.name!r}: "
+                    '"gaussian"}.'
                 )
             return units
-        if not len(values):
+        if not len(column.known):
             return units
-        encoder = OneHotEncoder(
-            categories=[categories], handle_unknown="ignore", sparse_output=False
-        )
-        one_hot = encoder.fit(categories[:, None]).transform(values[:, None])
+        one_hot = self._one_hot(categories, column)
         unknown = one_hot.sum(1) == 0
         if unknown.any() and self.handle_unknown == "error":
             raise ValueError(
-                f"Column {name!r} has the unknown category {values[unknown][0]!r}; "
+                f"Column {column.name!r} has the unknown category {column.known[unknown][0]!r}; "
                 'set handle_unknown="ignore" to treat such entries as missing.'
             )
         one_hot[unknown] = np.nan
         units[~missing] = one_hot
         return units
+
+    def _one_hot(self, categories, column):
+        """The known entries of a column, with one column for each category."""
+        known = column.known
+        if categories.dtype.kind == "O":  # entries of other types are unknown categories
+            known = known.astype(object)
+            alike = {type(category) for category in categories}
+            known[[type(value) not in alike for value in known]] = None
+        encoder = OneHotEncoder(
+            categories=[categories], handle_unknown="ignore", sparse_output=False
+        )
+        return encoder.fit(categories[:, None]).transform(known[:, None])
+
+    def log_unknown(self, X):
+        # An unknown category has the probability 1 / (n + 1), with n training rows.
+        total = np.zeros(len(X))
+        if self.handle_unknown == "ignore":
+            for column, categories in zip(_columns(_as_table(X)), self.categories_):
+                if categories is not None and len(column.known):
+                    unknown = self._one_hot(categories, column).sum(1) == 0
+                    total[~column.missing] -= unknown * np.log1p(self.n_rows_)
+        return total.astype(self.row_type_)
 
     # The units
 
@@ -407,19 +440,24 @@ class Table(Standardised):
     # And back
 
     def present(self, rows):
-        columns, unit_columns = [], self.column_of_unit(rows.shape[1])
-        for j, (kind, categories) in enumerate(zip(self.kinds_, self.categories_)):
+        unit_columns, columns = self.column_of_unit(rows.shape[1]), []
+        for j, (categories, kind) in enumerate(zip(self.categories_, self.value_types_)):
             part = rows[:, unit_columns == j]
             if categories is not None:
-                columns.append(categories[part.argmax(1)])
+                column = categories[part.argmax(1)]
+            elif kind == "bool":
+                column = part[:, 0] > 0.5
+            elif kind == "int":  # as in `fit`: no value that was not between those seen
+                low, high = self.ranges_[j]
+                column = np.rint(part[:, 0].astype(np.float64)).clip(low, high).astype(np.int64)
             else:
-                columns.append(part[:, 0] if kind != "bernoulli" else (part[:, 0] > 0.5) * 1.0)
-        if self.column_types_ is None:
-            return np.column_stack(columns)
-        import pandas as pd  # X was a data frame
-
-        typed = [_as_type(pd, column, t) for column, t in zip(columns, self.column_types_)]
-        return pd.concat([pd.Series(c, name=name) for c, name in zip(typed, self.names_)], axis=1)
+                column = (part[:, 0] > 0.5) * 1.0 if self.kinds_[j] == "bernoulli" else part[:, 0]
+            columns.append(column)
+        if self.container_ == "array":
+            (dtype,) = set(self.column_types_)
+            objects = [column.astype(object) if dtype == "object" else column for column in columns]
+            return np.column_stack(objects).astype(dtype, copy=False)
+        return _frame(self.container_, self.names_, columns, self.column_types_)
 
 
 def as_array(X):
@@ -460,33 +498,79 @@ def moments(X, sample_weight, table=lambda rows: rows):
 # Columns
 
 
+class Column(NamedTuple):
+    """A column of a table."""
+
+    name: Any
+    values: np.ndarray  # numbers, or objects; NaN where an entry of numbers is missing
+    missing: np.ndarray  # a mask
+    type: str | None  # "bool", "int", "float", or None for anything else
+
+    @property
+    def known(self):
+        """The entries that are not missing."""
+        return self.values[~self.missing]
+
+
 def _as_table(X):
     """X as a data frame or an array; for a list without numbers, an array of objects."""
     X = as_array(X)
-    if hasattr(X, "iloc") or hasattr(X, "dtype"):
+    if hasattr(X, "columns") or hasattr(X, "dtype"):
         return X
     array = np.asarray(X)
     return array if array.dtype.kind in "biufc" else np.asarray(X, dtype=object)
 
 
-def _column(X, j):
-    """A column as an array of numbers or objects, and a mask of its missing entries."""
-    column = X.iloc[:, j].to_numpy() if hasattr(X, "iloc") else X[:, j]
-    if column.dtype.kind == "f":
-        if np.isinf(column).any():
-            raise ValueError(f"Column {j} of X contains infinity; use finite numbers or NaN.")
-        return column, np.isnan(column)
-    if column.dtype.kind not in "OSU":
-        return column, np.zeros(len(column), dtype=bool)
-    column = column.astype(object)
-    missing = np.array([_is_missing(value) for value in column], dtype=bool)
-    values = column[~missing]
-    kinds = {type(value) for value in values}
-    if kinds <= {bool, np.bool_} or all(issubclass(kind, Real) for kind in kinds):
-        numbers = np.full(len(column), np.nan)
-        numbers[~missing] = values.astype(np.float64)
-        return numbers, missing
-    return column, missing
+def _columns(X):
+    """The columns of a data frame (pandas or polars) or array."""
+    take = X.iloc if hasattr(X, "iloc") else X
+    return [_column(name, take[:, j]) for j, name in enumerate(_names(X))]
+
+
+def _names(X):
+    """The names of the columns; in an array, their numbers."""
+    names = list(getattr(X, "columns", range(X.shape[1])))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"X has several columns of the name {twice!r}; rename them.")
+    return names
+
+
+def _column(name, column):
+    dtype = column.dtype
+    is_category = hasattr(dtype, "categories") and hasattr(dtype, "ordered")
+    if is_category or not hasattr(column, "to_numpy"):
+        values = np.asarray(column, dtype=object if is_category else None)
+    elif getattr(dtype, "kind", "O") in "biuf" and not isinstance(dtype, np.dtype):
+        # pandas' types with NA, of numbers or of booleans
+        missing = np.asarray(column.isna())
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = values if missing.any() else column.to_numpy(dtype=dtype.numpy_dtype)
+        return Column(name, values, missing, _NUMBERS[dtype.kind])
+    else:
+        values = column.to_numpy()
+    if values.dtype.kind not in "biufOSUT":
+        raise ValueError(f"Column {name!r} is of type {dtype}; convert it to numbers or strings.")
+    if values.dtype.kind in "biuf":
+        if np.isinf(values).any():
+            raise ValueError(f"Column {name!r} has the value infinity; use finite numbers or NaN.")
+        whole = str(dtype).lower().startswith(("int", "uint"))  # polars' may come as floats
+        kind = "int" if whole else _NUMBERS[values.dtype.kind]
+        return Column(name, values, np.isnan(values), kind)
+    values = values.astype(object)
+    missing = np.array([_is_missing(value) for value in values], dtype=bool)
+    kinds: Any = {type(value) for value in values[~missing]}
+    if is_category or not all(issubclass(kind, Real | np.bool_) for kind in kinds) or not kinds:
+        return Column(name, values, missing, None)
+    numbers = np.full(len(values), np.nan)
+    numbers[~missing] = values[~missing].astype(np.float64)
+    if kinds <= {bool, np.bool_}:
+        return Column(name, numbers, missing, "bool")
+    whole = all(issubclass(kind, Integral) for kind in kinds)
+    return Column(name, numbers, missing, "int" if whole else "float")
+
+
+_NUMBERS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 
 
 def _is_missing(value):
@@ -494,30 +578,44 @@ def _is_missing(value):
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
-def _kind_of(column):
-    """Infer the kind of a column from its values."""
-    if column.dtype.kind == "O":
-        return "categorical"
-    if np.isin(column, (0, 1)).all():
-        return "bernoulli"
-    low, high = column.min(), column.max()
-    return "continuous" if low >= 0 and high <= 1 and high - low > 0.5 else "gaussian"
+def _categories(column):
+    """The values of a column, sorted."""
+    try:
+        return np.unique(column.known)
+    except TypeError:
+        types = sorted({type(value).__name__ for value in column.known})
+        raise ValueError(
+            f"Column {column.name!r} has values of several types, {types}; convert it to strings."
+        ) from None
+
+
+def _container(X):
+    """The kind of table: "pandas", "polars" or "array"."""
+    return type(X).__module__.split(".")[0] if hasattr(X, "columns") else "array"
 
 
 def _type_of(dtype):
-    """The type of a column of a data frame, as a plain Python object."""
-    if hasattr(dtype, "categories"):
+    """The type of a column, as a plain Python object."""
+    if hasattr(dtype, "categories") and hasattr(dtype, "ordered"):
         return {"categories": np.asarray(dtype.categories), "ordered": bool(dtype.ordered)}
     return str(dtype)
 
 
-def _as_type(pd, column, kind):
-    """Convert a column to the type that it had in the data frame."""
-    if isinstance(kind, dict):
-        return pd.Categorical(column, categories=kind["categories"], ordered=kind["ordered"])
-    if "int" in kind.lower():
-        limits = np.iinfo(kind.lower())
-        column = np.rint(column.astype(np.float64)).clip(limits.min, limits.max)
-    elif kind == "object" and column.dtype.kind == "f":
-        column = column.astype(object)
-    return pd.Series(column).astype(kind)
+def _frame(container, names, columns, types):
+    """A data frame with columns of these types."""
+    if container == "polars":
+        import polars as pl  # X was such a data frame
+
+        triples = zip(names, columns, types)
+        return pl.DataFrame(
+            [pl.Series(name, list(c), dtype=getattr(pl, t, None)) for name, c, t in triples]
+        )
+    import pandas as pd
+
+    def typed(column, kind):
+        if isinstance(kind, dict):
+            return pd.Categorical(column, categories=kind["categories"], ordered=kind["ordered"])
+        return pd.Series(column.astype(object) if kind == "object" else column).astype(kind)
+
+    series = [pd.Series(typed(column, t), name=n) for n, column, t in zip(names, columns, types)]
+    return pd.concat(series, axis=1)

@@ -290,7 +290,8 @@ def pseudo_likelihood(
         drawn = rng.random_sample((len(v), n_sites)).argpartition(n_flips - 1, axis=1)[:, :n_flips]
         return model.pseudo_log_likelihood(v, torch.as_tensor(drawn, device=v.device))
 
-    return fitted.apply(scores, X, row_size=lambda model: model.change_size(n_flips))
+    known = fitted.apply(scores, X, row_size=lambda model: model.change_size(n_flips))
+    return known + fitted.encoding.log_unknown(X)
 
 
 def kept_log_partition(estimator):

@@ -38,7 +38,8 @@ class CategoricalRBM(BaseRBM):
     %(training)s
     handle_unknown : {"error", "ignore"}, default="error"
         How to handle a category that was not seen in `fit`: "ignore" treats the entry as missing
-        and fills in its mean given the other entries.
+        and fills in its mean given the other entries; likelihoods then take 1 / (n + 1) for its
+        probability, where n is the number of training rows.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
 
@@ -52,8 +53,8 @@ class CategoricalRBM(BaseRBM):
         The categories of each feature, sorted.
     kinds_ : list of str
         "categorical" for each feature.
-    column_types_ : list or None
-        Types of the columns, where X was a data frame.
+    column_types_ : list
+        Types of the columns.
     row_type_ : str
         In which type visible units are computed.
     location_ : ndarray of shape (n_visible,)
@@ -105,9 +106,9 @@ class TabularRBM(CategoricalRBM):
     Each column has visible units of one kind; all columns share the hidden units [1]_ ::
 
         "gaussian"     numbers: v = (x − location)/σ, p(v | h) = N(f, 1), with σ learned
-        "continuous"   numbers that fill [0, 1]: p(v | h) ∝ exp(v f)
-        "bernoulli"    booleans, and numbers that are 0 or 1: P(v = 1 | h) = σ(f)
+        "bernoulli"    booleans: P(v = 1 | h) = σ(f)
         "categorical"  anything else: one unit a category, softmax of f
+        "continuous"   numbers in [0, 1], if `kinds` says so: p(v | h) ∝ exp(v f)
 
     where f = b + h·W, and P(h_j = 1 | v) = σ(c_j + W_j·v) are the features that `transform`
     gives. Missing entries (NaN, None, pandas' NA) are allowed in all methods. In training they are
@@ -115,7 +116,8 @@ class TabularRBM(CategoricalRBM):
     means given the other entries of the row. The result for a row does not depend on other rows.
 
     `sample`, `gibbs`, `impute` and `inverse_transform` return rows in the form of X in `fit`: for
-    a data frame, a data frame with the same columns and types.
+    a data frame (pandas or polars), a data frame with the same columns and types. Integers are
+    rounded, and stay between the smallest and the largest integer in `fit`.
 
     Parameters
     ----------
@@ -129,11 +131,13 @@ class TabularRBM(CategoricalRBM):
         Number of epochs. None makes as many as 5000 updates take, at least 20 and at most 500.
     %(training)s
     handle_unknown : {"error", "ignore"}, default="error"
-        How to handle a category that was not seen in `fit`: "ignore" treats it as missing.
+        How to handle a category that was not seen in `fit`, as in :class:`CategoricalRBM`.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
     kinds : "auto" or dict, default="auto"
-        A dict from names (or numbers) of columns to their kinds; other kinds are inferred.
+        A dict from names (or numbers) of columns to their kinds; the kind of other columns
+        follows from their type. Numbers that are 0 or 1 may be declared as "bernoulli", numbers
+        that stand for categories as "categorical".
 
     Attributes
     ----------
@@ -145,8 +149,8 @@ class TabularRBM(CategoricalRBM):
         The kind of each column.
     categories_ : list of ndarrays or None
         The categories of each column that has some, sorted.
-    column_types_ : list or None
-        Types of the columns, where X was a data frame.
+    column_types_ : list
+        Types of the columns.
     row_type_ : str
         In which type visible units are computed.
     location_ : ndarray of shape (n_visible,)

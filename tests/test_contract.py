@@ -177,7 +177,7 @@ def test_other_weights_are_relative(Estimator, X):
     plain = small(Estimator).fit(X)
     for name in FITTED:
         assert_allclose(getattr(once, name), getattr(tenfold, name), rtol=1e-7, atol=1e-9)
-    assert np.abs(once.intercept_visible_ - plain.intercept_visible_).max() > 0.05
+    assert np.abs(once.intercept_visible_ - plain.intercept_visible_).max() > 0.02
 
 
 @every_estimator
@@ -343,8 +343,10 @@ def test_kinds_of_input_that_hold_the_same_numbers(Estimator, X, tmp_path):
 @every_estimator
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8", "int8", "bool"])
 def test_small_types_are_computed_in_single_precision(Estimator, dtype, X):
-    fitted = small(Estimator).fit(X.astype(dtype))
-    double = small(Estimator).fit(X)
+    # Booleans and numbers of a table would be columns of different kinds.
+    params = {"kinds": dict.fromkeys(range(6), "bernoulli")} if Estimator is TabularRBM else {}
+    fitted = small(Estimator, **params).fit(X.astype(dtype))
+    double = small(Estimator, **params).fit(X)
     for name in FITTED:
         assert getattr(fitted, name).dtype == np.float32
         assert_allclose(getattr(fitted, name), getattr(double, name), rtol=1e-3, atol=1e-4)
