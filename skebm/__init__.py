@@ -1,5 +1,6 @@
 """Energy-based models as scikit-learn estimators."""
 
+from skebm._version import __version__ as __version__
 from skebm.callbacks import Checkpoint
 from skebm.chains import Chains
 from skebm.classifier import RBMClassifier
@@ -13,8 +14,6 @@ from skebm.imputer import RBMImputer
 from skebm.networks import DBNClassifier, DBNRegressor
 from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM, PoissonRBM
 from skebm.tabular import CategoricalRBM, TabularRBM
-
-__version__ = "0.2.0.dev0"
 
 __all__ = [
     "CD",

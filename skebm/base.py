@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
@@ -78,7 +79,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     _n_sweeps: ClassVar[int | None] = None
     #: Advice on values outside of the support, for a warning.
     _outside_support: ClassVar[str] = (
-        "Scale it with MinMaxScaler, or use GaussianRBM for real-valued data."
+        "Scale it with MinMaxScaler, or use GaussianRBM for real-valued data; in a stack, "
+        "GaussianRBM as the first layer: DBN([GaussianRBM(256), 128])."
     )
 
     # Every subclass defines its units, and its encoding if it is not the plain one
@@ -120,6 +122,23 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
         """Validate y; return the targets and the weights of the rows."""
         return None, sample_weight
+
+    def set_params(self, **params):
+        """Set parameters; `gradient__n_steps` also works if `gradient` is a name.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : object
+        """
+        name = params.get("gradient", self.gradient)
+        nested = any(key.startswith("gradient__") for key in params)
+        if nested and isinstance(name, str) and name in GRADIENTS:
+            params["gradient"] = GRADIENTS[name]()
+        return super().set_params(**params)
 
     # Training
 
@@ -332,6 +351,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         lam = coupling.mean_hidden(model.hidden.mean(coupling.hidden_bias(model.c)))
         model.b.copy_(visible.field_of_mean(mu))
         coupling.compensate_(model.b, model.c, model.W, mu, lam)
+        model.normalise_()
         return model
 
     def _parameters(self, model) -> dict[str, Any]:
@@ -346,6 +366,20 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _parameters_of_use(self, model) -> dict[str, Any]:
         """The fitted attributes, given a model that `_without_dropout` returned."""
         return self._parameters(model)
+
+    def _check_convergence(self, history, batches):
+        errors = history.columns.get("reconstruction_error", ())
+        rows = batches.probe[:, : len(self.feature_means_)]
+        spread = (rows - rows.mean(0)) * self.encoding_.error_scale(rows)
+        of_means = spread.square().mean().item()
+        if len(errors) and errors[-1] > 1.5 * of_means > 0:
+            warnings.warn(
+                f"{type(self).__name__} has not converged: the mean squared error of its "
+                f"reconstructions is {errors[-1]:.3g}, that of the means of the features "
+                f"{of_means:.3g}. Lower learning_rate (now {self.learning_rate}).",
+                ConvergenceWarning,
+                stacklevel=level_of_caller(),
+            )
 
     def _has_pseudo_likelihood(self, visible):
         """Whether the score of a row is its pseudo-log-likelihood, else its log-likelihood."""

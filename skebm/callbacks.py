@@ -1,6 +1,7 @@
 """Callbacks of scikit-learn's protocol for long fits."""
 
 import copy
+import glob
 import os
 import tempfile
 from numbers import Integral
@@ -8,6 +9,10 @@ from pathlib import Path
 
 import joblib
 from sklearn.utils import check_scalar
+
+from skebm._sklearn import num_samples
+from skebm._version import __version__
+from skebm.encoding import as_array
 
 
 class Checkpoint:
@@ -24,8 +29,10 @@ class Checkpoint:
 
     Notes
     -----
-    What is written is the estimator as it is after the epoch, ready for `transform`. Joblib
-    files, like pickles, can run code when they are loaded: load only those that you trust.
+    What is written is the estimator as it is after the epoch, ready for `transform`, with the
+    version of skebm and a checksum of the rows: `resume` refuses a file of another version or of
+    other rows. Joblib files, like pickles, can run code when they are loaded: load only those that
+    you trust.
 
     Examples
     --------
@@ -58,8 +65,35 @@ class Checkpoint:
         estimator : object
             With the same bits as if the fit had not been interrupted. It goes on writing
             checkpoints.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is not a whole checkpoint, or belongs to another version or other rows.
         """
-        estimator = joblib.load(self.path)
+        if Path(self.path).is_dir():
+            raise ValueError(f"path={str(self.path)!r} is a folder; pass the path of a file.")
+        try:
+            estimator = joblib.load(self.path)
+            version, rows = vars(estimator).pop("_checkpoint")
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"path={str(self.path)!r} is not a whole checkpoint of skebm: {error!r}"
+            ) from error
+        if version != __version__:
+            raise ValueError(
+                f"The checkpoint was written by skebm {version}, this is {__version__}; "
+                "finish it with the version that wrote it."
+            )
+        if rows != _key(X, y):
+            raise ValueError(
+                f"The checkpoint belongs to a fit of {rows[0]} rows, and X has {num_samples(X)}, "
+                "or other values, or another y; pass what the fit was given."
+            )
         return estimator.set_callbacks(self)._finish(X, y, sample_weight)
 
     # The protocol
@@ -72,11 +106,18 @@ class Checkpoint:
                 "that it is made of, by their `set_callbacks`."
             )
         check_scalar(self.every, "every", Integral, min_val=1)
-        if not Path(self.path).parent.is_dir():
-            raise ValueError(f"path={str(self.path)!r} is in a folder that does not exist.")
+        path = Path(self.path)
+        if path.is_dir():
+            raise ValueError(f"path={str(path)!r} is a folder; pass the path of a file.")
+        if not path.parent.is_dir():
+            raise ValueError(f"path={str(path)!r} is in a folder that does not exist.")
+        for left in path.parent.glob(f".{glob.escape(path.name)}-*"):  # of fits that were killed
+            left.unlink()
 
-    def on_fit_task_begin(self, estimator, context):
-        """Do nothing."""
+    def on_fit_task_begin(self, estimator, context, *, X=None, y=None):
+        """Compute the checksum of the rows, once."""
+        if context.task_name != "epoch":
+            self._rows = _key(X, y)
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
         """Write the file at the end of every so many epochs."""
@@ -93,6 +134,7 @@ class Checkpoint:
         estimator = copy.copy(estimator)  # others may be looking at this one
         for name in [name for name in vars(estimator) if "callback" in name]:
             delattr(estimator, name)
+        estimator._checkpoint = __version__, self._rows
         path = Path(self.path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
@@ -104,3 +146,8 @@ class Checkpoint:
         except BaseException:
             Path(name).unlink()
             raise
+
+
+def _key(X, y):
+    """The number of rows, and a checksum of them and of y."""
+    return num_samples(X), joblib.hash((as_array(X), y))

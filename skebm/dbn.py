@@ -476,9 +476,8 @@ class DBN(
             return self.fine_tune_learning_rate, top.momentum
 
         schedule = Schedule(history.n_epochs + 1, n_epochs, rates)
-        fit = Fit(
-            top, stack, batches, history, schedule, rng, probe=lambda: stack.raised(batches.probe)
-        )
+        fit = Fit(top, stack, batches, history, schedule, rng, keeps_epochs=False)
+        fit.probe = lambda: stack.raised(batches.probe)
         fit.run(task, estimator=self, X=X, y=y)
         tuned = copy.copy(top)
         tuned.__dict__.update(top._fitted_attributes(trainer, History(top.history_), rng))

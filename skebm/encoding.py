@@ -54,14 +54,22 @@ class Encoding:
 
     def read(self, estimator, X, *, reset, allow_nan=False):
         """Validate X; return its rows as numbers, with one column for each visible unit."""
-        return validate_data(
-            estimator,
-            as_array(X),
-            reset=reset,
-            accept_sparse=False if allow_nan else "csr",
-            dtype=[np.float64, np.float32] if allow_nan else "numeric",
-            ensure_all_finite="allow-nan" if allow_nan else True,
-        )
+        try:
+            return validate_data(
+                estimator,
+                as_array(X),
+                reset=reset,
+                accept_sparse=False if allow_nan else "csr",
+                dtype=[np.float64, np.float32] if allow_nan else "numeric",
+                ensure_all_finite="allow-nan" if allow_nan else True,
+            )
+        except ValueError as error:
+            if "contains NaN" not in str(error):
+                raise
+            raise ValueError(
+                f"X has missing entries (NaN), which {type(estimator).__name__} does not accept. "
+                "Fill them in with RBMImputer, or use TabularRBM."
+            ) from None
 
     def fit(self, rows, sample_weight):
         """Learn the state of `encode` from rows that `read` returned."""

@@ -24,6 +24,7 @@ from skebm.engine.batches import to_device
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.sampling import run
 from skebm.fitted import FittedModel
+from skebm.fitting import level_of_caller
 
 #: Units up to which method="auto" enumerates the smaller layer.
 EXACT_UNITS = 18
@@ -176,10 +177,11 @@ def log_partition(
             upper, ess = -back + 1.96 * back_stderr, min(ess, back_ess)
     if ess < SMALL_SAMPLE:
         warnings.warn(
-            f"The effective sample size is {ess:.1f}: log Z is likely to be underestimated. "
-            "Raise betas or n_chains.",
+            f"The effective sample size is {ess:.1f}: log Z is likely to be underestimated. Pass "
+            "larger betas or n_chains to `skebm.log_partition`, and its result to "
+            "`skebm.log_likelihood`.",
             ConvergenceWarning,
-            stacklevel=3,  # through the validation of the arguments
+            stacklevel=level_of_caller(),
         )
     return LogPartition(value, stderr, ess, lower, upper, method)
 
@@ -318,7 +320,7 @@ def _levels(betas, model, noise):
     betas = np.asarray(betas, dtype=np.float64)
     if betas.ndim != 1 or len(betas) < 2 or (betas[0], betas[-1]) != (0, 1):
         raise ValueError("betas must be a number of levels, or the levels, from 0 to 1.")
-    if (np.diff(betas) < 0).any():
+    if not (np.diff(betas) >= 0).all():
         raise ValueError("betas must rise from 0 to 1.")
     return torch.from_numpy(betas)
 

@@ -6,6 +6,7 @@ for each epoch:  train on every row once;  measure;  call the callbacks;  check 
 import copy
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
@@ -30,6 +32,7 @@ from skebm._shared import (
     estimator,
 )
 from skebm._sklearn import fit_context, num_samples
+from skebm._version import __version__
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.noise import Noise, seed_of
@@ -114,6 +117,9 @@ class Trained(CallbackSupportMixin, BaseEstimator):
         """The settings that `training_state_` belongs to."""
         raise NotImplementedError
 
+    def _check_convergence(self, history, batches):
+        """Warn if the model is worse than a constant one."""
+
     def _strata(self, targets):
         """The stratum of each row, for a stratified split; None if the split is not stratified."""
         return None
@@ -125,16 +131,16 @@ class Trained(CallbackSupportMixin, BaseEstimator):
     # Pickles
 
     def __getstate__(self):
-        return super().__getstate__() | {"_format": FORMAT}
+        return super().__getstate__() | {"_format": FORMAT, "_skebm_version": __version__}
 
     def __setstate__(self, state):
         state = dict(state)
-        form = state.pop("_format", 1)
+        form, version = state.pop("_format", 1), state.pop("_skebm_version", "0.1")
         if form != FORMAT and any(name.endswith("_") for name in state):
             raise ValueError(
-                f"This {type(self).__name__} was saved by another version of skebm: its fitted "
-                f"attributes have the form {form}, and this version reads the form {FORMAT}. Fit "
-                "it again, or load it with the version that saved it."
+                f"This {type(self).__name__} was saved by another version of skebm, {version}: its "
+                f"fitted attributes have the form {form}, and this version reads the form {FORMAT}."
+                " Fit it again, or load it with the version that saved it."
             )
         super().__setstate__(state)
 
@@ -180,6 +186,7 @@ class Trained(CallbackSupportMixin, BaseEstimator):
             if resume:
                 fit.resume()
             fit.run(task, **given)
+            self._check_convergence(history, batches)
             self.__dict__.update(fit.result())
             task.call_on_fit_task_end(**given, reconstruction_attributes=dict)
         return self
@@ -324,6 +331,8 @@ class Fit:
     missing : MissingEntries or None
     probe : callable or None
         Returns the rows to measure on; None means `batches.probe`.
+    keeps_epochs : bool
+        Whether an interrupt ends training with the model of the last whole epoch.
     """
 
     owner: Any
@@ -335,9 +344,12 @@ class Fit:
     stopping: Any = None
     missing: Any = None
     probe: Callable[[], torch.Tensor] | None = None
+    keeps_epochs: bool = True
 
     def __post_init__(self):
         self.noise = Noise(0, self.batches.device)
+        #: The fitted attributes after the last whole epoch.
+        self.kept: dict | None = None
 
     def resume(self):
         """Go on from the missing entries and from the best epoch of the fitted estimator."""
@@ -355,7 +367,20 @@ class Fit:
                 break
             subtask = task.subcontext(task_name="epoch")
             subtask.call_on_fit_task_begin(**on_task)
-            self.epoch(epoch)
+            try:
+                self.epoch(epoch)
+            except KeyboardInterrupt:
+                # In a stack, a pipeline or a search, the interrupt ends the whole of it.
+                if self.kept is None or hasattr(self.owner, "_parent_callback_ctx"):
+                    raise
+                warnings.warn(
+                    f"Training was interrupted in epoch {epoch}: the model of epoch {epoch - 1} is "
+                    "kept.",
+                    ConvergenceWarning,
+                    stacklevel=level_of_caller(),
+                )
+                return
+            self.kept = self._attributes() if self.keeps_epochs else None
             if subtask.call_on_fit_task_end(**on_task, reconstruction_attributes=self.attributes):
                 break
 
@@ -377,7 +402,7 @@ class Fit:
             if self.stopping.is_best:
                 self.stopping.keep(owner, trainer)
         self.history.append(row)
-        report(owner, row)
+        report(owner, row, self.schedule.end - 1)
         if self.missing is not None:
             self.missing.redraw(model, self.noise)
             self.batches.refresh()
@@ -390,7 +415,8 @@ class Fit:
 
     def result(self):
         """The fitted attributes after the call; with early stopping, those of the best epoch."""
-        return self._attributes() | ({} if self.stopping is None else self.stopping.best)
+        kept = self._attributes() if self.kept is None else self.kept
+        return kept | ({} if self.stopping is None else self.stopping.best)
 
     def _attributes(self, **progress):
         if self.missing is not None:
@@ -481,15 +507,22 @@ def check_finite(owner, model, epoch):
         )
 
 
-def report(owner, row):
+def report(owner, row, n_epochs):
     """Print one line for an epoch, if the owner is verbose."""
     if owner.verbose:
         figure = next(t.format(row[key]) for key, t in owner._reported.items() if key in row)
         print(
-            f"[{type(owner).__name__}] Iteration {row['epoch']}, {figure}, "
+            f"[{_name(owner)}] Iteration {row['epoch']}/{n_epochs}, {figure}, "
             f"time = {row['seconds']:.2f}s",
             flush=True,
         )
+
+
+def _name(owner):
+    """The name of an estimator; in a stack, with the number of the layer."""
+    task: Any = getattr(owner, "_parent_callback_ctx", None)
+    is_layer = task is not None and task.task_name == "layer"
+    return type(owner).__name__ + (f", layer {task.task_id + 1}" if is_layer else "")
 
 
 def level_of_caller():

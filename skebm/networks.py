@@ -81,7 +81,7 @@ class BaseNetwork(Trained):
         init, subtask = self._init, task.subcontext(task_name="pre-training")
         given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
         if isinstance(given, DBN) and given.__sklearn_is_fitted__():
-            return copy.copy(given)
+            return copy.deepcopy(given)  # its random stream, too
         if given is not self.layers:
             raise ValueError(
                 f"layers={self.layers} must hold a DBN that is fitted; fit the DBN before it is "
@@ -462,7 +462,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 
     def _figures(self, output, target):
         error = (output - target) * torch.tensor(self.target_scale_).to(output)
-        return {"mean_squared_error": error.square().nanmean().item()}
+        return {"mean_squared_error": error.double().square().nanmean().item()}
 
     def predict(self, X):
         """The prediction for each row.

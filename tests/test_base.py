@@ -15,6 +15,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.callback.tests._utils import RecordingCallback, StopFitCallback
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
@@ -33,6 +34,7 @@ from skebm import (
     PoissonRBM,
     RBMClassifier,
     TabularRBM,
+    __version__,
     log_likelihood,
 )
 from tests.conftest import exact_log_z, model_mean
@@ -182,10 +184,11 @@ def test_verbose_prints_a_line_an_epoch_and_nothing_by_default(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert re.fullmatch(
-        r"\[BernoulliRBM\] Iteration 2, pseudo-likelihood = -\d+\.\d\d, time = \d+\.\d\ds", lines[1]
+        r"\[BernoulliRBM\] Iteration 2/2, pseudo-likelihood = -\d+\.\d\d, time = \d+\.\d\ds",
+        lines[1],
     )
     GaussianRBM(4, n_iter=1, verbose=1).fit(X)
-    assert "[GaussianRBM] Iteration 1, reconstruction error = 0." in capsys.readouterr().out
+    assert "[GaussianRBM] Iteration 1/1, reconstruction error = 0." in capsys.readouterr().out
 
 
 def test_the_score_in_the_history_estimates_the_score(digits):
@@ -808,3 +811,37 @@ def test_a_batch_is_not_larger_than_the_data(Estimator, gradient):
     if gradient == "pcd":
         assert len(parts.h_samples_) == 7
     assert np.isfinite(parts.components_).all()
+
+
+def test_the_names_of_gradients_take_nested_settings():
+    rbm = clone(BernoulliRBM(3, n_iter=1)).set_params(gradient__n_steps=4)
+    assert rbm.gradient.get_params() == {"n_steps": 4, "n_chains": None}
+    search = GridSearchCV(BernoulliRBM(3, n_iter=1), {"gradient__n_steps": [1, 2]}, cv=2)
+    assert search.fit(BARS_AND_STRIPES).best_estimator_.gradient.n_steps in (1, 2)
+    with pytest.raises(ValueError, match="Invalid parameter 'nothing'"):
+        BernoulliRBM().set_params(gradient__nothing=4)
+
+
+def test_missing_entries_are_refused_with_advice():
+    with pytest.raises(
+        ValueError, match=r"missing entries \(NaN\), which BernoulliRBM .*RBMImputer"
+    ):
+        BernoulliRBM().fit([[0.0, np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("Estimator", "rate"), [(BernoulliRBM, 1e6), (GaussianRBM, 3.0), (TabularRBM, 3.0)]
+)
+def test_a_fit_that_is_worse_than_the_means_says_so(Estimator, rate):
+    X = rows_with_mean(100)
+    rbm = Estimator(5, n_iter=5, gradient="pcd", max_grad_norm=None, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rbm.set_params(learning_rate=0.02).fit(X)
+    rbm.set_params(learning_rate=rate)
+    with pytest.warns(ConvergenceWarning, match="has not converged: the mean squared error"):
+        rbm.fit(X)
+
+
+def test_a_pickle_has_the_version_of_the_package():
+    assert __version__.encode() in pickle.dumps(BernoulliRBM())

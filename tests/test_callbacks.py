@@ -1,5 +1,6 @@
 """Fits that are killed, and finished from their file."""
 
+import copy
 import signal
 import subprocess
 import sys
@@ -9,8 +10,12 @@ import joblib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
 
-from skebm import BernoulliRBM, Checkpoint, GaussianRBM
+from skebm import BernoulliRBM, Checkpoint, DBNClassifier, GaussianRBM
+from skebm.fitting import Fit
 
 SETTINGS = {"n_components": 8, "n_iter": 12, "random_state": 0, "learning_rate": 0.05}
 VARIANTS = [
@@ -153,3 +158,81 @@ def test_a_fit_killed_at_random_moments_ends_with_the_same_bits(n_kills, tmp_pat
     if not path.exists():
         process = subprocess.run([sys.executable, "-c", KILLED, str(path), "first"], check=True)
     assert_same_fit(whole, Checkpoint(path).resume(X))
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "foreign", "version"])
+def test_files_that_are_no_whole_checkpoint_are_refused(damage, tmp_path):
+    path = tmp_path / "rbm"
+    BernoulliRBM(**SETTINGS).set_callbacks(Checkpoint(path)).fit(data())
+    message = "is not a whole checkpoint"
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "foreign":
+        joblib.dump(BernoulliRBM(), path)
+    else:
+        rbm = joblib.load(path)
+        rbm._checkpoint = ("9.9", rbm._checkpoint[1])
+        joblib.dump(rbm, path)
+        message = "was written by skebm 9.9"
+    with pytest.raises(ValueError, match=message):
+        Checkpoint(path).resume(data())
+
+
+def test_a_checkpoint_belongs_to_its_rows(tmp_path):
+    path = tmp_path / "rbm"
+    BernoulliRBM(**SETTINGS).set_callbacks(Checkpoint(path)).fit(data())
+    for other in (data()[:100], data()[::-1], 1 - data()):
+        with pytest.raises(ValueError, match="belongs to a fit of 200 rows"):
+            Checkpoint(path).resume(other)
+    Checkpoint(path).resume(data())
+
+
+def test_a_folder_is_no_path_and_what_killed_fits_left_is_removed(tmp_path):
+    rbm = BernoulliRBM(**SETTINGS)
+    with pytest.raises(ValueError, match="is a folder"):
+        rbm.set_callbacks(Checkpoint(tmp_path)).fit(data())
+    with pytest.raises(ValueError, match="is a folder"):
+        Checkpoint(tmp_path).resume(data())
+    left, other = tmp_path / ".rbm-abc", tmp_path / ".other-abc"
+    left.touch()
+    other.touch()
+    rbm.set_callbacks(Checkpoint(tmp_path / "rbm")).fit(data())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other-abc", "rbm"]
+
+
+@pytest.mark.parametrize("estimator", [*VARIANTS, DBNClassifier([4], n_iter=12)], ids=repr)
+def test_an_interrupt_keeps_the_last_whole_epoch(estimator, monkeypatch):
+    X, y = data(), data()[:, 0]
+    epochs = []
+
+    class Record(Stop):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            if context.task_name == "epoch":
+                epochs.append(copy.deepcopy(fitted_estimator))
+
+    clone(estimator).set_params(random_state=0).set_callbacks(Record(0)).fit(X, y)
+    epoch, left = Fit.epoch, [5]
+
+    def interrupted(self, number):
+        left[0] -= isinstance(self.owner, type(estimator))
+        if left[0] == 0:
+            self.trainer.model.parameters().popitem()[1].detach().fill_(7)  # an epoch half done
+            raise KeyboardInterrupt
+        epoch(self, number)
+
+    monkeypatch.setattr(Fit, "epoch", interrupted)
+    kept = clone(estimator).set_params(random_state=0)
+    with pytest.warns(ConvergenceWarning, match="the model of epoch 4 is kept"):
+        kept.fit(X, y)
+    assert_array_equal(kept.history_["epoch"], [1, 2, 3, 4])
+    for name in ("components_", "coef_"):
+        if hasattr(kept, name) and not estimator.early_stopping:
+            assert_array_equal(getattr(kept, name), getattr(epochs[3], name))
+    left[0] = 1
+    with pytest.raises(KeyboardInterrupt):
+        clone(estimator).fit(X, y)
+    left[0] = 5
+    with pytest.raises(KeyboardInterrupt):
+        make_pipeline(clone(estimator)).fit(X, y)

@@ -570,10 +570,10 @@ def test_history_and_verbose(capsys):
     X, y = data()
     clf = small(DBNClassifier, layers=(5,), verbose=1).fit(X, y)
     out = capsys.readouterr().out
-    assert out.count("[BernoulliRBM] Iteration") == 2
-    assert "[DBNClassifier] Iteration 3, log loss = " in out
+    assert out.count("[BernoulliRBM, layer 1] Iteration") == 2
+    assert "[DBNClassifier] Iteration 3/3, log loss = " in out
     small(DBNRegressor, verbose=1).fit(X, y)
-    assert "[DBNRegressor] Iteration 3, mean squared error = " in capsys.readouterr().out
+    assert "[DBNRegressor] Iteration 3/3, mean squared error = " in capsys.readouterr().out
     p = clf.predict_proba(X)
     assert_allclose(clf.history_["log_loss"][-1], -np.log(p[np.arange(60), y]).mean(), rtol=0.2)
     assert clf.n_iter_ == 3

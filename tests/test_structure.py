@@ -31,6 +31,7 @@ ORDER = {
     "skebm.engine.products": 0,
     "skebm.engine.batches": 1,
     "skebm._sklearn": -1,
+    "skebm._version": 0,
     "skebm._shared": 0,
     "skebm.diagnostics": 20,
     "skebm.encoding": 20,

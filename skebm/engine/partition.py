@@ -19,6 +19,8 @@ from skebm.engine.units import Units
 
 #: How many numbers the sum over states works on at a time.
 CHUNK = 2**21
+#: Largest number of levels of parallel tempering that are placed automatically.
+MOST_LEVELS = 10_000
 
 
 def smaller_layer(model: RBM) -> tuple[str, Units, int]:
@@ -87,8 +89,15 @@ def spread_betas(model: RBM, noise: Noise, n_betas: int | None, n_chains: int) -
         rates.append(log_ratio.double().std() / (target - beta))
         v = run(model, v, noise, n_steps=5, beta=target)
     rate = torch.stack(rates).cpu()  # (100,)
-    length = torch.cat([grid[:1], (rate + 0.05 * rate.mean()).cumsum(0) / 100])  # (101,)
-    n_betas = max(2, 1 + math.ceil(length[-1].item())) if n_betas is None else n_betas
+    rate += 0.05 * rate.mean() + 1e-12  # log-weights that never vary have evenly spaced levels
+    length = torch.cat([grid[:1], rate.cumsum(0) / 100])  # (101,)
+    if n_betas is None:
+        n_betas = max(2, 1 + math.ceil(length[-1].item()))
+        if n_betas > MOST_LEVELS:
+            raise ValueError(
+                f"Tempering needs {n_betas} levels, since the weights are large; at most "
+                f'{MOST_LEVELS} are possible. Use Gibbs sampling (method="gibbs").'
+            )
     wanted = torch.linspace(0, 1, n_betas, dtype=torch.float64) * length[-1]  # (n_betas,)
     k = torch.searchsorted(length, wanted).clamp(1, 100)
     share = (wanted - length[k - 1]) / (length[k] - length[k - 1])
