@@ -256,6 +256,13 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             smallest, largest = rows.min(), rows.max()
         else:  # these functions ignore NaN
             smallest, largest = np.fmin.reduce(rows, axis=None), np.fmax.reduce(rows, axis=None)
+        if rows.dtype.kind == "f":
+            limit = float(np.finfo(rows.dtype).max) ** 0.5 / 1000
+            if smallest < -limit or largest > limit:
+                raise ValueError(
+                    f"X has values from {smallest:g} to {largest:g}, whose squares are too large "
+                    f"for {rows.dtype}; scale X."
+                )
         if smallest < low or largest > high:
             advice = self._outside_support
             if (smallest, largest) == (-1, 1) and hasattr(self, "visible"):
@@ -276,6 +283,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             model = FittedModel(self).as_trained(batches.device, precision=self.precision)
         else:
             mean = batches.mean[: data.rows.shape[1]]
+            if not mean.isfinite().all():
+                raise ValueError("X has values that are too large for single precision; scale X.")
             self.feature_means_ = as_numpy(mean)
             model = self._new_model(mean, batches.dtype, rng)
         trainer = Trainer(

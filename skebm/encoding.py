@@ -64,12 +64,20 @@ class Encoding:
                 ensure_all_finite="allow-nan" if allow_nan else True,
             )
         except ValueError as error:
-            if "contains NaN" not in str(error):
-                raise
-            raise ValueError(
-                f"X has missing entries (NaN), which {type(estimator).__name__} does not accept. "
-                "Fill them in with RBMImputer, or use TabularRBM."
-            ) from None
+            name = type(estimator).__name__
+            if "contains NaN" in str(error):
+                raise ValueError(
+                    f"X has missing entries (NaN), which {name} does not accept. Fill them in with "
+                    "RBMImputer, or use TabularRBM."
+                ) from None
+            if "could not convert" in str(error):
+                columns = _columns(_as_table(X))
+                column = next(c for c in columns if c.type is None and len(c.known))
+                raise ValueError(
+                    f"Column {column.name!r} has the value {column.known[0]!r}, and {name} accepts "
+                    "only numbers. Use TabularRBM or CategoricalRBM, or encode such columns."
+                ) from None
+            raise
 
     def fit(self, rows, sample_weight):
         """Learn the state of `encode` from rows that `read` returned."""

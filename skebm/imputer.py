@@ -16,12 +16,12 @@ from sklearn.base import (
 )
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import PositiveInt, Seed, estimator
 from skebm._sklearn import fit_context
 from skebm.base import BaseRBM
-from skebm.encoding import Table
+from skebm.encoding import Encoding, Table
 from skebm.engine.noise import Noise, seed_of
 from skebm.fitted import FittedModel
 from skebm.fitting import unchanged_on_error
@@ -151,9 +151,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         return fitted.fill(X, noise, n_steps=self.n_steps, method=self.method)
 
     def _validate(self, X, *, reset):
-        return validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], ensure_all_finite="allow-nan"
-        )
+        return Encoding().read(self, X, reset=reset, allow_nan=True)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -436,9 +436,12 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
                 f"{type(self).__name__} requires y to be passed, but the target y is None; pass "
                 "the targets."
             )
-        y = check_array(
-            y, dtype=np.float64, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y"
-        )
+        finite = "allow-nan"
+        y = check_array(y, dtype=None, ensure_2d=False, ensure_all_finite=finite, input_name="y")
+        try:
+            y = y.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"DBNRegressor needs targets that are numbers: {error}") from None
         check_consistent_length(X, y)
         y, unknown = y.reshape(len(y), -1), _without_target(y)
         if unknown.any():

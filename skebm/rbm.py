@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, check_non_negative
 
 from skebm._shared import NonNegativeInt, PositiveFloat, Probability, estimator
 from skebm.base import BaseRBM, GradientName, OfEncoding
@@ -444,7 +444,8 @@ class PoissonRBM(BaseRBM):
     max_grad_norm: PositiveFloat | None = 1.0
     hidden: Literal["bernoulli", "spin"] = "bernoulli"
 
-    _outside_support = "Counts are whole numbers from 0 on; use GaussianRBM for real-valued data."
+    def _check_support(self, rows):
+        check_non_negative(rows, "PoissonRBM")
 
     def _units(self):
         return Poisson(), HIDDEN[self.hidden](self.temperature)

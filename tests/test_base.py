@@ -717,7 +717,6 @@ def test_the_scale_does_not_depend_on_the_sum_of_the_weights(total):
         (BernoulliRBM(2, n_iter=1), [[-1.0, 1.0], [1.0, 1.0]], 'set visible="spin"'),
         (BernoulliRBM(2, n_iter=1), [[0.0, 2.0], [1.0, 1.0]], "MinMaxScaler"),
         (BernoulliRBM(2, n_iter=1, visible="spin"), [[0.0, 1.0]], 'set visible="bernoulli"'),
-        (PoissonRBM(2, n_iter=1), [[-1.0, 2.0]], "Counts are whole numbers"),
     ],
     ids=str,
 )
