@@ -227,7 +227,7 @@ def test_an_interrupt_keeps_the_last_whole_epoch(estimator, monkeypatch):
     with pytest.warns(ConvergenceWarning, match="the model of epoch 4 is kept"):
         kept.fit(X, y)
     assert_array_equal(kept.history_["epoch"], [1, 2, 3, 4])
-    for name in ("components_", "coef_"):
+    for name in ("components_", "intercept_hidden_", "log_scales_", "coef_", "intercept_"):
         if hasattr(kept, name) and not estimator.early_stopping:
             assert_array_equal(getattr(kept, name), getattr(epochs[3], name))
     left[0] = 1

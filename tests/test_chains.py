@@ -188,3 +188,18 @@ def test_r_hat_shows_chains_that_differ_and_chains_that_drift():
     assert effective_sample_size(apart) < 50
     with pytest.raises(ValueError, match="at least 4"):
         r_hat(x[:, :3])
+
+
+def test_one_sweep_is_enough_for_a_mean():
+    rbm = BernoulliRBM(2, n_iter=1, random_state=0).fit(np.eye(3))
+    rbm.components_, rbm.intercept_visible_ = np.zeros((2, 3)), np.array([-1.0, 0.0, 2.0])
+    filled = rbm.impute(np.full((1, 3), np.nan), n_steps=1, random_state=0)
+    assert_allclose(filled, 1 / (1 + np.exp([[1.0, 0.0, -2.0]])), rtol=1e-6)
+
+
+def test_swap_rates_are_shares():
+    rbm = BernoulliRBM(2, n_iter=1, random_state=0).fit(np.eye(3))
+    rbm.components_, rbm.feature_means_ = np.zeros((2, 3)), np.full(3, 0.5)
+    rbm.intercept_visible_ = np.full(3, 1e-3)  # all levels are nearly the same law
+    chains = rbm.sample_chains(50, n_steps=7, method="pt", random_state=0)
+    assert_allclose(chains.swap_rates, 1, atol=0.01)

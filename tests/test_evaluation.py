@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skebm import (
     BernoulliRBM,
+    CategoricalRBM,
     GaussianRBM,
     LogPartition,
     log_likelihood,
@@ -200,3 +201,53 @@ def test_scores_in_a_callback_are_those_of_the_epoch():
     assert len(scores) == 3
     for score, expected in scores:
         assert_allclose(score, expected.mean())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+@pytest.mark.parametrize("variance", ["learned", "fixed"])
+def test_densities_are_normalised_at_any_temperature(temperature, variance):
+    X = np.random.default_rng(0).normal(5, 3, size=(200, 1))
+    settings = {"temperature": temperature, "variance": variance, "learning_rate": 0.02}
+    rbm = GaussianRBM(2, n_iter=10, random_state=0, **settings).fit(X)
+    grid = np.linspace(-60, 70, 20_001)[:, None]
+    density = np.exp(log_likelihood(rbm, grid))
+    assert_allclose(np.trapezoid(density, grid[:, 0]), 1, rtol=1e-4)
+
+
+def test_the_score_is_weighted():
+    rbm, weight = fitted(), np.arange(len(ROWS))
+    expected = np.average(rbm.score_samples(ROWS), weights=weight)
+    assert_allclose(rbm.score(ROWS, sample_weight=weight), expected)
+    assert abs(rbm.score(ROWS) - expected) > 1e-3
+
+
+def test_a_bracket_has_the_smaller_of_two_sample_sizes():
+    rbm = fitted(n_components=5)
+    smaller = []
+    for seed in range(10):
+        settings = {"betas": 4, "n_chains": 30, "random_state": seed}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            forward = log_partition(rbm, method="ais", **settings).ess
+            both = log_partition(rbm, method="bracket", **settings).ess
+        assert both <= forward
+        smaller.append(both < forward)
+    assert any(smaller)
+
+
+@pytest.mark.parametrize("betas", [[0, np.nan, 1], [0, 0.7, 0.2, 1], [0.1, 1]])
+def test_levels_rise_from_zero_to_one(betas):
+    with pytest.raises(ValueError, match="betas must"):
+        log_partition(fitted(), method="ais", betas=betas)
+
+
+def test_models_that_do_not_depend_on_the_level_have_a_log_partition():
+    rbm = CategoricalRBM(2, n_iter=0, random_state=0).fit(np.zeros((5, 1)))  # one category
+    found = log_partition(rbm, method="ais", betas=10, random_state=0)
+    assert_allclose(found.value, log_partition(rbm, method="exact").value, atol=1e-5)
+
+
+def test_unbounded_layers_have_a_finite_log_partition_before_training():
+    X = np.random.default_rng(0).normal(size=(30, 5))
+    rbm = GaussianRBM(20, hidden="relu", temperature=25.0, n_iter=0, random_state=0).fit(X)
+    assert np.isfinite(rbm.score_samples(X)).all()

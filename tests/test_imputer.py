@@ -211,3 +211,20 @@ def test_figures_of_an_epoch_are_of_the_rows_as_they_were_last_drawn(monkeypatch
     RBMImputer(BernoulliRBM(2, n_iter=2), random_state=0).fit(X)
     assert not torch.isin(probes[0], torch.tensor([0.0, 1.0])).all()  # the means, at first
     assert torch.isin(probes[1], torch.tensor([0.0, 1.0])).all()
+
+
+def test_the_settings_of_the_imputer_are_used():
+    X, _ = with_holes(pairs(60))
+    rbm = BernoulliRBM(4, n_iter=3)
+    few, many = (RBMImputer(rbm, n_sweeps=n, random_state=0).fit(X) for n in (1, 9))
+    assert not np.array_equal(few.estimator_.components_, many.estimator_.components_)
+    mean, field = (
+        RBMImputer(rbm, method=method, n_steps=50, random_state=0).fit(X).transform(X)
+        for method in ("mean", "mean_field")
+    )
+    assert abs(mean - field).max() > 1e-3
+    machine = RBMImputer(rbm, method="mean_field", n_steps=50, random_state=0).fit(X).estimator_
+    again = machine.impute(
+        field[:5] * np.where(np.isnan(X[:5]), np.nan, 1), 50, method="mean_field"
+    )
+    assert_allclose(again, field[:5], atol=0.05)

@@ -14,6 +14,12 @@ def test_the_same_numbers_in_both_precisions():
         assert not torch.equal(x, draw(Noise(4), single))
 
 
+def test_small_probabilities_have_their_share():
+    noise, p = Noise(0), torch.full((2**16,), 2.0**-18)
+    total = sum(int(noise.bernoulli(p).sum()) for _ in range(256))
+    assert 25 < total < 125  # 64 are expected; numbers of 16 bits would give 256 or 0
+
+
 def test_streams_go_on_and_have_their_laws():
     noise, like = Noise(0), torch.empty(100_000)
     u, again, z = noise.uniform(like), noise.uniform(like), noise.normal(like)

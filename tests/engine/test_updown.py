@@ -1,12 +1,18 @@
 """Wake and sleep: each pass is a step along the gradient of the conditional law that it trains."""
 
+from functools import partial
+
 import torch
+from torch.nn.functional import conv_transpose2d, softplus
 from torch.testing import assert_close
 
+from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Exact
+from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.stack import Layer, log_density
 from skebm.engine.training import Trainer
+from skebm.engine.units import Bernoulli
 from skebm.engine.updown import UpDown
 from tests.conftest import make_model, some_rows, states
 
@@ -46,6 +52,28 @@ def test_wake_trains_the_weights_down_to_give_what_came_up():
         assert_close(now, then.detach() + RATE * gradient)
     assert torch.equal(up.theta, make_model(seed=0).theta)
     assert torch.equal(h, up.sample_hidden(v, Noise(0)))
+
+
+def test_shared_weights_follow_the_mean_over_their_places():
+    # A convolution at four places, and the dense model with the same weights at every place.
+    models = {}
+    for name in ("up", "down"):
+        W = torch.randn(1, 1, 2, 2, generator=torch.Generator().manual_seed(3)).double() / 3
+        b, c = torch.full((1,), 0.3).double(), torch.full((1,), -0.2).double()
+        coupling = partial(Convolution, sides=(3, 3))
+        models[name] = RBM(Bernoulli(), Bernoulli(), W, b, c, coupling=coupling)
+    up, down = models["up"], models["down"]
+    top = make_model("bernoulli-bernoulli", 4, 2)
+    updown = UpDown(Trainer(top, Exact(), batch_size=5), [Layer(up)], [Layer(down)], Layer(top), 9)
+    v = (torch.rand(5, 9, generator=torch.Generator().manual_seed(1)) < 0.5).double()
+    weight, before = torch.full((5,), 0.2).double(), down.W.clone()
+    with torch.inference_mode():
+        h = updown._wake(v, weight, Noise(0), RATE)
+    W = before.clone().requires_grad_()
+    field = conv_transpose2d(h.clone().view(5, 1, 2, 2), W) + 0.3
+    log_law = (v.view(5, 1, 3, 3) * field - softplus(field)).sum((1, 2, 3)) @ weight
+    (gradient,) = torch.autograd.grad(log_law, W)
+    assert_close(down.W, before + RATE * gradient / 4)
 
 
 def test_sleep_trains_the_weights_up_to_recognise_what_came_down():
