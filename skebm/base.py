@@ -10,12 +10,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import field
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
@@ -28,7 +27,12 @@ from skebm._shared import (
     documented,
     estimator,
 )
-from skebm._sklearn import check_sample_weight, fit_context
+from skebm._sklearn import (
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    check_sample_weight,
+    fit_context,
+)
 from skebm.chains import ChainsMixin
 from skebm.encoding import Encoding
 from skebm.engine.batches import CHUNK
@@ -123,7 +127,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """Validate y; return the targets and the weights of the rows."""
         return None, sample_weight
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; `gradient__n_steps` also works if `gradient` is a name.
 
         Parameters
@@ -144,7 +148,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
     @documented
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the model to the rows of X.
 
         Parameters
@@ -172,7 +176,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return self._fit(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch on the rows of X, starting from the current parameters.
 
         `early_stopping` is ignored: all rows are used for training.
@@ -422,7 +426,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
     # Methods of a fitted model
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Features of each row: the means of the hidden units given the row.
 
         Parameters
@@ -436,28 +440,28 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """
         return FittedModel(self).features(X)
 
-    def inverse_transform(self, H):
-        """Means of the visible units given the hidden features, for each row of H.
+    def inverse_transform(self, X: Any) -> Any:
+        """Means of the visible units given the hidden features, for each row of X.
 
         Parameters
         ----------
-        H : array-like of shape (n_samples, n_components)
+        X : array-like of shape (n_samples, n_components)
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
+        X_original : ndarray of shape (n_samples, n_features)
             E[v | h].
         """
         fitted = FittedModel(self)
-        H = check_array(H, dtype=(np.float64, np.float32), input_name="H")
-        if H.shape[1] != self._n_features_out:
+        X = check_array(X, dtype=(np.float64, np.float32), input_name="X")
+        if X.shape[1] != self._n_features_out:
             raise ValueError(
-                f"H has {H.shape[1]} features, but {type(self).__name__}.inverse_transform "
+                f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform "
                 f"expects {self._n_features_out}, as many as transform gives."
             )
-        return fitted.reconstruct(H)
+        return fitted.reconstruct(X)
 
-    def free_energy(self, X):
+    def free_energy(self, X: Any) -> np.ndarray:
         """Free energy of each row, F(v) = −log Σ_h exp(−E(v, h)), in nats.
 
         Parameters
@@ -477,7 +481,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         unknown = self.temperature * self.encoding_.log_unknown(X)
         return fitted.apply(free_energy, X) - unknown
 
-    def score_samples(self, X):
+    def score_samples(self, X: Any) -> np.ndarray:
         """Pseudo-log-likelihood or log-likelihood of each row, in nats.
 
         For binary and categorical features this is the exact pseudo-log-likelihood,
@@ -509,7 +513,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             return pseudo_likelihood(self, X)
         return log_likelihood(self, X, log_z=kept_log_partition(self))
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of :meth:`score_samples`, for model selection.
 
         Parameters
@@ -539,7 +543,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return len(self.components_)
 
     @property
-    def h_samples_(self):
+    def h_samples_(self) -> np.ndarray:
         """Hidden states of the persistent chains: ndarray (n_chains, n_components)."""
         if "chains" not in getattr(self, "training_state_", {}):
             raise AttributeError("h_samples_ exists only after a fit with persistent chains.")

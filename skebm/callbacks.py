@@ -6,6 +6,7 @@ import os
 import tempfile
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import joblib
 from sklearn.utils import check_scalar
@@ -48,11 +49,11 @@ class Checkpoint:
     True
     """
 
-    def __init__(self, path, every=1):
+    def __init__(self, path: str | os.PathLike[str], every: int = 1):
         self.path = path
         self.every = every
 
-    def resume(self, X, y=None, sample_weight=None):
+    def resume(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Load the estimator and make the epochs that are left.
 
         Parameters
@@ -98,7 +99,7 @@ class Checkpoint:
 
     # The protocol
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Check the arguments."""
         if not hasattr(estimator, "_finish"):
             raise ValueError(
@@ -127,7 +128,7 @@ class Checkpoint:
         if left % self.every == 0 or left == 0:
             self._write(fitted_estimator)
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
     def _write(self, estimator):

@@ -5,7 +5,7 @@ h ~ p(h | v),  v ~ p(v | h):  one sweep, which leaves p(v, h) as it is
 
 import copy
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -67,8 +67,13 @@ class Chains:
 class ChainsMixin:
     """The methods of an RBM that run Markov chains."""
 
+    components_: np.ndarray
+    intercept_visible_: np.ndarray
+    intercept_hidden_: np.ndarray
+    feature_means_: np.ndarray
     encoding_: Encoding
     n_features_in_: int
+    feature_names_in_: np.ndarray
     random_state_: np.random.RandomState
     temperature: float
     device: str
@@ -81,7 +86,7 @@ class ChainsMixin:
         *,
         clamped: ArrayLike | None = None,
         random_state: Seed = None,
-    ):
+    ) -> Any:
         """Sweeps of Gibbs sampling that start at the rows of X.
 
         Parameters
@@ -137,7 +142,7 @@ class ChainsMixin:
         init: Start = None,
         temperature: PositiveFloat | None = None,
         random_state: Seed = None,
-    ):
+    ) -> Any:
         """Draw rows from the model.
 
         Parameters
@@ -172,7 +177,7 @@ class ChainsMixin:
         init: Start = None,
         temperature: PositiveFloat | None = None,
         random_state: Seed = None,
-    ):
+    ) -> Chains:
         """Run Markov chains and keep all of their states, for diagnostics.
 
         Parameters
@@ -209,7 +214,7 @@ class ChainsMixin:
         *,
         method: Literal["mean", "sample", "mean_field"] = "mean",
         random_state: Seed = None,
-    ):
+    ) -> Any:
         """Fill in missing values, given the observed ones of the row.
 
         Parameters

@@ -1,7 +1,7 @@
 """RBMClassifier: a restricted Boltzmann machine of rows and their labels, with exact p(y | x)."""
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from skebm._shared import (
     PositiveFloat,
     PositiveInt,
     Probability,
+    Seed,
     documented,
     estimator,
 )
 from skebm._sklearn import safe_indexing
 from skebm.base import BaseRBM, OfEncoding, squared_errors
+from skebm.chains import ChainMethod
 from skebm.encoding import Standardised
 from skebm.engine.batches import CHUNK
 from skebm.engine.joint import Conditional, JointRBM, Labelled, posterior
@@ -29,8 +31,16 @@ from skebm.rbm import HIDDEN, VISIBLE, Hidden, Visible
 from skebm.targets import ClassifierTargets
 
 
+class LabelAttributes:
+    """The types of the attributes that belong to the labels."""
+
+    class_prior_: np.ndarray
+    label_components_: np.ndarray
+    intercept_label_: np.ndarray
+
+
 @estimator
-class RBMClassifier(ClassifierTargets, BaseRBM):
+class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignore[misc]
     """Classifier: a restricted Boltzmann machine of rows and their labels.
 
     A label y is one visible unit for each class, of which exactly one is 1. With x = c + W v
@@ -222,7 +232,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
 
     # Classes
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Any) -> np.ndarray:
         """log p(y | v) of every class, exactly.
 
         Parameters
@@ -241,15 +251,15 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
     @documented
     def sample(
         self,
-        n_samples=1,
-        n_steps=1000,
+        n_samples: int = 1,
+        n_steps: int = 1000,
         *,
-        y=None,
-        method="gibbs",
-        init=None,
-        temperature=None,
-        random_state=None,
-    ):
+        y: Any = None,
+        method: ChainMethod = "gibbs",
+        init: Any = None,
+        temperature: float | None = None,
+        random_state: Seed = None,
+    ) -> np.ndarray:
         """Draw rows from the model, or from p(v | y).
 
         Parameters
@@ -267,7 +277,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
         X : ndarray of shape (n_samples, n_features)
             Approximate samples, which become exact as `n_steps` grows.
         """
-        settings = {"method": method, "temperature": temperature}
+        settings: dict[str, Any] = {"method": method, "temperature": temperature}
         if y is None:
             return super().sample(
                 n_samples, n_steps, init=init, random_state=random_state, **settings
@@ -290,7 +300,7 @@ class RBMClassifier(ClassifierTargets, BaseRBM):
             )
         return rows
 
-    def score_samples(self, X, y=None):
+    def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Log-likelihood or pseudo-log-likelihood of each row or labelled row, in nats.
 
         Parameters

@@ -4,8 +4,9 @@ import math
 from dataclasses import field
 from functools import partial
 from numbers import Integral
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,11 +17,11 @@ from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Gradient
 from skebm.engine.units import Bernoulli, Gaussian, Pooled, ScaledGaussian, Units
 from skebm.fitting import RateSchedule
-from skebm.rbm import VISIBLE
+from skebm.rbm import VISIBLE, LearnedScales
 
 
 @estimator
-class ConvRBM(BaseRBM):
+class ConvRBM(LearnedScales, BaseRBM):
     """Convolutional restricted Boltzmann machine: filters are applied at every place of an image.
 
     The visible units are the pixels of an image with channels, v_c(i, j). Each map h_f(i, j) of
@@ -214,12 +215,12 @@ class ConvRBM(BaseRBM):
         return self.n_components, *((side - k) // self.stride + 1 for side, k in pairs)
 
     @property
-    def kernel_shape_(self):
+    def kernel_shape_(self) -> tuple[int, ...]:
         """Height and width of a filter."""
         return self.components_.shape[2:]
 
     @property
-    def maps_shape_(self):
+    def maps_shape_(self) -> tuple[int, ...]:
         """Number of filters, height and width of the maps of `transform`, after pooling."""
         check_is_fitted(self)
         n_filters, *sides = self._unpooled_shape()
@@ -229,7 +230,7 @@ class ConvRBM(BaseRBM):
     def _n_features_out(self):
         return math.prod(self.maps_shape_)
 
-    def transform_maps(self, X):
+    def transform_maps(self, X: Any) -> np.ndarray:
         """The features of :meth:`transform`, as maps.
 
         Parameters

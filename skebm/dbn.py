@@ -2,16 +2,16 @@
 
 import copy
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import field
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.callback import CallbackSupportMixin
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
@@ -22,12 +22,16 @@ from skebm._shared import (
     PerLayer,
     PositiveFloat,
     PositiveInt,
+    Rows,
     Seed,
     estimator,
     validated,
 )
 from skebm._sklearn import (
     BaseComposition,
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
     check_sample_weight,
     fit_context,
 )
@@ -60,6 +64,9 @@ class OfLastLayer:
 
     def __init__(self, summary):
         self.summary = summary
+
+    def __get__(self, stack, owner=None) -> Callable[[Any], np.ndarray]:
+        raise AttributeError  # `__set_name__` has put a method into this place
 
     def __set_name__(self, owner, name):
         def is_there(stack):
@@ -232,7 +239,7 @@ class DBN(
         named = self._named_layers
         return named[-1][1] if named else None
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters of this estimator; with deep=True, also the layers and their parameters.
 
         Parameters
@@ -245,7 +252,7 @@ class DBN(
         """
         return self._get_params("_named_layers", deep=deep)
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters of this estimator, its layers by name, and parameters of the layers.
 
         Parameters
@@ -270,7 +277,7 @@ class DBN(
         layers = []
         for name, layer in named:
             if isinstance(layer, Integral) and not isinstance(layer, bool):
-                layers.append(BernoulliRBM(layer))
+                layers.append(BernoulliRBM(int(layer)))
             elif isinstance(layer, BaseRBM) or _is_frozen(layer):
                 layers.append(clone(layer))
             else:
@@ -300,7 +307,7 @@ class DBN(
     # Training
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train the layers one after the other, then together if `fine_tune` is set.
 
         Parameters
@@ -327,7 +334,9 @@ class DBN(
         return self._train(X, y, sample_weight, resume=resume)
 
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y=None, classes=None, sample_weight=None):
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
         """Train each layer for one epoch, on the features of the newly trained layers below.
 
         After "up-down" fine-tuning, train for one epoch of "up-down" instead.
@@ -490,7 +499,7 @@ class DBN(
 
     # Methods of a fitted stack
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Features of each row, from the top layer or, with `output="all"`, from all layers.
 
         Parameters
@@ -509,29 +518,29 @@ class DBN(
         """The input of the last layer."""
         return FittedStack(self).below(X)
 
-    def inverse_transform(self, H):
+    def inverse_transform(self, X: Any) -> Any:
         """Rows given features: each layer passes down the means of its visible units.
 
         Parameters
         ----------
-        H : array-like of shape (n_samples, n_features_out)
+        X : array-like of shape (n_samples, n_features_out)
             With `output="all"`, only the last columns are used, the features of the top layer.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
+        X_original : ndarray of shape (n_samples, n_features)
         """
         check_is_fitted(self)
         n_features = self.estimators_[-1]._n_features_out
-        if self.output == "all" and np.shape(H)[1:] == (self._n_features_out,):
-            H = np.asarray(H)[:, -n_features:]
+        if self.output == "all" and np.shape(X)[1:] == (self._n_features_out,):
+            X = np.asarray(X)[:, -n_features:]
         for layer, residual in zip(self.generative_[::-1], self._residuals[::-1]):
             if residual is not None:
-                H = residual.means(torch.as_tensor(np.asarray(H))).numpy()
-            H = layer.inverse_transform(H)
-        return H
+                X = residual.means(torch.as_tensor(np.asarray(X))).numpy()
+            X = layer.inverse_transform(X)
+        return X
 
-    def reconstruction_error(self, X):
+    def reconstruction_error(self, X: Any) -> np.ndarray:
         """Mean squared error of the reconstruction of each row.
 
         Parameters
@@ -550,8 +559,12 @@ class DBN(
 
     @validated
     def score_samples(
-        self, X, *, method: Literal["auto", "bound", "top"] = "auto", n_draws: PositiveInt = 10
-    ):
+        self,
+        X: Rows,
+        *,
+        method: Literal["auto", "bound", "top"] = "auto",
+        n_draws: PositiveInt = 10,
+    ) -> np.ndarray:
         """Log-likelihood bound, or score by the top layer, of each row, in nats.
 
         Parameters
@@ -610,7 +623,7 @@ class DBN(
                     scores[piece] += draw.double().cpu().numpy() / n_draws
         return scores
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of :meth:`score_samples`; for a stack that is a classifier, the accuracy.
 
         Parameters
@@ -639,13 +652,13 @@ class DBN(
         n_samples: PositiveInt = 1,
         n_steps: NonNegativeInt = 1000,
         *,
-        y=None,
+        y: Rows = None,
         mean: bool = False,
         method: ChainMethod = "gibbs",
-        init=None,
+        init: Rows = None,
         temperature: PositiveFloat | None = None,
         random_state: Seed = None,
-    ):
+    ) -> Any:
         """Draw rows: run chains in the top layer, then draw once from each layer below.
 
         Parameters
@@ -713,14 +726,14 @@ class DBN(
     decision_function = OfLastLayer("Scores of the classes, if the last layer is a classifier.")
 
     @property
-    def classes_(self):
+    def classes_(self) -> np.ndarray:
         """The labels: ndarray of shape (n_classes,)."""
-        return self.estimators_[-1].classes_
+        return self.estimators_[-1].classes_  # type: ignore[attr-defined]
 
     # Attributes that come from the layers
 
     @property
-    def history_(self):
+    def history_(self) -> dict[str, np.ndarray]:
         """The epochs of all layers: dict of ndarrays."""
         history = History()
         parts = [*enumerate(layer.history_ for layer in self.estimators_), (-1, self.fine_tuning_)]
@@ -730,12 +743,12 @@ class DBN(
         return history.as_arrays()
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of features seen during fit."""
         return self.estimators_[0].n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> np.ndarray:
         """Names of the features, if X had column names that are all strings."""
         return self.estimators_[0].feature_names_in_
 
@@ -747,7 +760,7 @@ class DBN(
         return [Residual(shares, maxima) for maxima in self.residual_maxima_.tolist()]
 
     @property
-    def generative_(self):
+    def generative_(self) -> list[BaseRBM]:
         """The layers of the way down: list of fitted layers."""
         return [*self.untied_, *self.estimators_[len(self.untied_) :]]
 

@@ -4,11 +4,13 @@ tau = 1 + 2 Σ_{t ≥ 1} rho_t,     effective sample size = number of draws / ta
 R-hat² = (pooled variance) / (mean variance within chains)
 """
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils import check_array
 
 
-def autocorrelation_time(draws):
+def autocorrelation_time(draws: Any) -> float:
     """Integrated autocorrelation time: how many draws are worth one independent one.
 
     tau = 1 + 2 Σ_{t ≥ 1} rho_t, where the variance that the autocorrelations rho_t refer to
@@ -56,7 +58,7 @@ def autocorrelation_time(draws):
     return float(max(2 * np.minimum.accumulate(pairs).sum() - 1, 1 / np.log10(n_chains * n)))
 
 
-def effective_sample_size(draws):
+def effective_sample_size(draws: Any) -> float:
     """How many independent draws the mean of these is worth: their number over tau.
 
     Parameters
@@ -83,7 +85,7 @@ def effective_sample_size(draws):
     return _check(draws).size / autocorrelation_time(draws)
 
 
-def r_hat(draws):
+def r_hat(draws: Any) -> float:
     """Potential scale reduction: how much wider the chains lie together than each on its own.
 
     Each chain counts as two, its halves, so that a drift shows as well [1]_.

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import suppress
+from typing import Any, Self
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -37,10 +38,10 @@ class ComponentsDisplay:
     (3, 4)
     """
 
-    def __init__(self, components):
+    def __init__(self, components: np.ndarray):
         self.components = components
 
-    def plot(self, *, ax=None, n_columns=None, cmap="gray"):
+    def plot(self, *, ax: Any = None, n_columns: int | None = None, cmap: Any = "gray") -> Self:
         """Draw the images.
 
         Parameters
@@ -91,14 +92,14 @@ class ComponentsDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
+        estimator: Any,
         *,
-        image_shape=None,
-        n_components=None,
-        ax=None,
-        n_columns=None,
-        cmap="gray",
-    ):
+        image_shape: tuple[int, ...] | None = None,
+        n_components: int | None = None,
+        ax: Any = None,
+        n_columns: int | None = None,
+        cmap: Any = "gray",
+    ) -> Self:
         """Draw the components of a fitted estimator.
 
         Parameters

@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from skebm._shared import ArrayLike, PositiveInt, Seed, validated
+from skebm._shared import ArrayLike, PositiveInt, Rows, Seed, validated
 from skebm._sklearn import Interval
 from skebm.engine import partition
 from skebm.engine.batches import to_device
@@ -75,7 +75,7 @@ class LogPartition:
 
 @validated
 def log_partition(
-    estimator,
+    estimator: Rows,
     *,
     method: Literal["auto", "exact", "ais", "bracket"] = "auto",
     betas: Annotated[int, Interval(Integral, 2, None, closed="left")] | ArrayLike = 1000,
@@ -188,7 +188,11 @@ def log_partition(
 
 @validated
 def log_likelihood(
-    estimator, X, *, log_z: LogPartition | float | None = None, random_state: Seed = None
+    estimator: Rows,
+    X: Rows,
+    *,
+    log_z: LogPartition | float | None = None,
+    random_state: Seed = None,
 ) -> np.ndarray:
     """Log-likelihood of each row, log p(v) = −F(v) / T − log Z, in nats.
 
@@ -236,7 +240,7 @@ def log_likelihood(
 
 @validated
 def pseudo_likelihood(
-    estimator, X, *, n_flips: PositiveInt | None = None, random_state: Seed = None
+    estimator: Rows, X: Rows, *, n_flips: PositiveInt | None = None, random_state: Seed = None
 ) -> np.ndarray:
     """Pseudo-log-likelihood of each row, Σ_i log p(v_i | the other features of v), in nats.
 

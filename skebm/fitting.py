@@ -14,8 +14,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -31,7 +29,7 @@ from skebm._shared import (
     Verbosity,
     estimator,
 )
-from skebm._sklearn import fit_context, num_samples
+from skebm._sklearn import BaseEstimator, CallbackSupportMixin, fit_context, num_samples
 from skebm._version import __version__
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
@@ -56,8 +54,19 @@ class TrainingData(NamedTuple):
     missing: Any = None
 
 
+class FittedAttributes:
+    """The types of the attributes that every fitted estimator has."""
+
+    history_: dict[str, np.ndarray]
+    n_iter_: int
+    random_state_: np.random.RandomState
+    training_state_: dict[str, np.ndarray]
+    training_settings_: dict[str, Any]
+    training_progress_: dict[str, Any]
+
+
 @estimator
-class Trained(CallbackSupportMixin, BaseEstimator):
+class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
     """Base class of estimators that are trained by epochs: training parameters and the loop."""
 
     learning_rate: PositiveFloat = 0.1

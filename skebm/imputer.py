@@ -4,22 +4,21 @@
 """
 
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.base import (
-    BaseEstimator,
-    OneToOneFeatureMixin,
-    TransformerMixin,
-    clone,
-    is_classifier,
-)
-from sklearn.callback import CallbackSupportMixin
+from sklearn.base import clone, is_classifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import PositiveInt, Seed, estimator
-from skebm._sklearn import fit_context
+from skebm._sklearn import (
+    BaseEstimator,
+    CallbackSupportMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+    fit_context,
+)
 from skebm.base import BaseRBM
 from skebm.encoding import Encoding, Table
 from skebm.engine.noise import Noise, seed_of
@@ -93,7 +92,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     random_state: Seed = None
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Train the machine on the observed values.
 
         Parameters
@@ -132,7 +131,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
             task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> np.ndarray:
         """Fill in the missing values.
 
         Parameters

@@ -6,12 +6,12 @@ output = V x_L + d,   x_k = features_k(c_k + W_k x_{k−1}),   all of V, d, W_k,
 import copy
 from collections.abc import Callable
 from dataclasses import field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from scipy.special import log_softmax
-from sklearn.base import RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array, check_consistent_length, get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -24,7 +24,7 @@ from skebm._shared import (
     documented,
     estimator,
 )
-from skebm._sklearn import check_sample_weight, fit_context, num_samples
+from skebm._sklearn import RegressorMixin, check_sample_weight, fit_context, num_samples
 from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
 from skebm.engine.backprop import Backprop, Network, cross_entropy, squared_error
@@ -36,8 +36,16 @@ from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor
 from skebm.targets import ClassifierTargets, is_minus_one
 
 
+class NetworkAttributes:
+    """The types of the attributes of a fitted network."""
+
+    dbn_: DBN
+    coef_: np.ndarray
+    intercept_: np.ndarray
+
+
 @estimator
-class BaseNetwork(Trained):
+class BaseNetwork(NetworkAttributes, Trained):
     """Base class of the classifier and the regressor: a stack and a linear output layer."""
 
     layers: list | tuple | DBN | FrozenEstimator = field(default=(256, 128), kw_only=False)
@@ -182,12 +190,12 @@ class BaseNetwork(Trained):
         return H @ self.coef_.T + self.intercept_
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of features seen during fit."""
         return self.dbn_.n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> np.ndarray:
         """Names of the features, if X had column names that are all strings."""
         return self.dbn_.feature_names_in_
 
@@ -297,7 +305,7 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
             "accuracy": right.double().mean().item(),
         }
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Any) -> np.ndarray:
         """log p(y | x) of every class.
 
         Parameters
@@ -381,7 +389,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 
     @documented
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Pre-train the stack, then fine-tune the whole network.
 
         Parameters
@@ -408,7 +416,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         return self._fit(X, y, sample_weight)
 
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fine-tune for one epoch, starting from the current parameters.
 
         The first call pre-trains the stack on its rows, as `fit` does, and computes the location
@@ -467,7 +475,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         error = (output - target) * torch.tensor(self.target_scale_).to(output)
         return {"mean_squared_error": error.double().square().nanmean().item()}
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """The prediction for each row.
 
         Parameters

@@ -247,8 +247,14 @@ class DropoutRBM(BernoulliRBM):
         return parameters
 
 
+class LearnedScales:
+    """The type of the attribute of learned scales."""
+
+    log_scales_: np.ndarray
+
+
 @estimator
-class GaussianRBM(BaseRBM):
+class GaussianRBM(LearnedScales, BaseRBM):
     """Restricted Boltzmann machine with real-valued visible units.
 
     Features are standardised internally: v = (x − location) / σ, where σ² is the variance of each
@@ -355,12 +361,12 @@ class GaussianRBM(BaseRBM):
         return Gaussian(self.temperature), hidden
 
     @property
-    def variances_(self):
+    def variances_(self) -> np.ndarray:
         """Variances of the features given the hidden units: ndarray (n_features,)."""
         return self._deviations() ** 2 * self.temperature
 
     @property
-    def means_(self):
+    def means_(self) -> np.ndarray:
         """Means of the features where all hidden units are zero: ndarray (n_features,)."""
         return self.location_ + self._deviations() * self.intercept_visible_
 

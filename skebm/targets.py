@@ -2,16 +2,16 @@
 
 import warnings
 from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import ClassifierMixin
 from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from skebm._shared import documented
-from skebm._sklearn import check_y, fit_context
+from skebm._sklearn import ClassifierMixin, check_y, fit_context
 from skebm.fitting import level_of_caller
 
 
@@ -21,6 +21,7 @@ class ClassifierTargets(ClassifierMixin):
     classes_: np.ndarray
     unlabeled: str | int | None
     class_weight: dict | str | None
+    validation_fraction: float
 
     _held_out = """The score is the accuracy. The split
         is stratified by class."""
@@ -35,7 +36,7 @@ class ClassifierTargets(ClassifierMixin):
 
     @documented
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the model to rows and their labels.
 
         Parameters
@@ -58,11 +59,11 @@ class ClassifierTargets(ClassifierMixin):
         ------
         %(raised)s
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight)  # type: ignore[attr-defined]
 
     @documented
     @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one epoch on the rows of X, starting from the current parameters.
 
         `early_stopping` is ignored: all rows are used for training. The first call of a
@@ -85,7 +86,7 @@ class ClassifierTargets(ClassifierMixin):
             The fitted estimator.
         """
         self._check_partial(classes)
-        return self._partial_fit(X, y, sample_weight, classes=classes)
+        return self._partial_fit(X, y, sample_weight, classes=classes)  # type: ignore[attr-defined]
 
     def _check_partial(self, classes):
         """Check the arguments that `partial_fit` needs."""
@@ -182,7 +183,11 @@ class ClassifierTargets(ClassifierMixin):
 
     # Classes
 
-    def predict_proba(self, X):
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """log p(y | v) of every class; subclasses define it."""
+        raise NotImplementedError
+
+    def predict_proba(self, X: Any) -> np.ndarray:
         """p(y | v) of every class.
 
         Parameters
@@ -196,7 +201,7 @@ class ClassifierTargets(ClassifierMixin):
         """
         return np.exp(self.predict_log_proba(X))
 
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> np.ndarray:
         """Scores of the classes: log p(y | v), or with two classes their log odds.
 
         Parameters
@@ -211,7 +216,7 @@ class ClassifierTargets(ClassifierMixin):
         log_p = self.predict_log_proba(X)
         return log_p[:, 1] - log_p[:, 0] if log_p.shape[1] == 2 else log_p
 
-    def predict(self, X):
+    def predict(self, X: Any) -> np.ndarray:
         """The most likely class of each row.
 
         Parameters

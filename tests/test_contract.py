@@ -417,7 +417,7 @@ def test_the_number_of_features_is_checked(Estimator, X):
     for method in methods:
         with pytest.raises(ValueError, match=r"X has 5 features, but .* is expecting 6"):
             method(X[:, :5])
-    with pytest.raises(ValueError, match=r"H has 4 features.*as many as transform gives"):
+    with pytest.raises(ValueError, match=r"X has 4 features.*as many as transform gives"):
         estimator.inverse_transform(np.zeros((2, 4)))
 
 

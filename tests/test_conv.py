@@ -174,7 +174,7 @@ def test_images_of_another_shape_are_refused_after_the_fit():
         ValueError, match=r"shape \(6, 4, 1\).*fitted to images of shape \(4, 6, 1\)"
     ):
         rbm.transform(np.zeros((2, 6, 4)))
-    with pytest.raises(ValueError, match="H has 7 features"):
+    with pytest.raises(ValueError, match="X has 7 features"):
         rbm.inverse_transform(np.zeros((2, 7)))
 
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import field
 
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skebm._shared import PositiveInt, estimator
+from skebm._sklearn import BaseEstimator
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.partition import countable_layer
