@@ -1,6 +1,7 @@
 """DBN: a stack of RBMs, each trained on the features of the RBM below."""
 
 import copy
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -455,10 +456,10 @@ class DBN(
     def _residual_shares(self):
         if self.residual is None:
             return None
-        shares = [s for s in self.residual if isinstance(s, Real) and s >= 0]
+        shares = [s for s in self.residual if isinstance(s, Real) and 0 <= s < math.inf]
         if len(shares) != 2 or len(self.residual) != 2 or sum(shares) == 0:
             raise ValueError(
-                "residual must be two numbers, not negative and not both zero; got "
+                "residual must be two finite numbers, not negative and not both zero; got "
                 f"{self.residual!r}."
             )
         return tuple(float(share) for share in shares)

@@ -317,8 +317,11 @@ class Table(Standardised):
                 )
         if reset:
             self._learn_columns(X, columns)
-        parts = [self._units_of_column(j, columns[j]) for j in self._order()]
-        return np.hstack(parts).astype(self.row_type_)
+        of_unit = self.column_of_unit(0)
+        rows = np.empty((len(X), len(of_unit)), dtype=self.row_type_)
+        for j, column in enumerate(columns):  # one column after the other: rows may be many
+            rows[:, of_unit == j] = self._units_of_column(j, column)
+        return rows
 
     def _learn_columns(self, X, columns):
         """Learn the kinds, categories and types of the columns."""
@@ -401,7 +404,10 @@ class Table(Standardised):
             alike = {type(category) for category in categories}
             known[[type(value) not in alike for value in known]] = None
         encoder = OneHotEncoder(
-            categories=[categories], handle_unknown="ignore", sparse_output=False
+            categories=[categories],
+            handle_unknown="ignore",
+            sparse_output=False,
+            dtype=self.row_type_,
         )
         return encoder.fit(categories[:, None]).transform(known[:, None])
 

@@ -444,12 +444,16 @@ class EarlyStopping:
         self.seed = progress.get("held_out_seed")
         self.seed = seed_of(rng) if self.seed is None else self.seed
         n = data.rows.shape[0]
-        train, held_out = train_test_split(
-            np.arange(n),
-            test_size=owner.validation_fraction,
-            random_state=self.seed,
-            stratify=owner._strata(data.targets),
-        )
+        strata = owner._strata(data.targets)
+        share = {"test_size": owner.validation_fraction, "random_state": self.seed}
+        try:
+            train, held_out = train_test_split(np.arange(n), stratify=strata, **share)
+        except ValueError:
+            of_classes = "" if strata is None else ", with rows of every class on both sides"
+            raise ValueError(
+                f"validation_fraction={owner.validation_fraction} of {n} rows cannot be held back "
+                f"for early_stopping{of_classes}; change it, or set early_stopping=False."
+            ) from None
         weight = np.ones(n) if data.weight is None else data.weight.copy()
         if not weight[train].any() or not weight[held_out].any():
             raise ValueError(

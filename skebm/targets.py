@@ -165,6 +165,12 @@ class ClassifierTargets(ClassifierMixin):
         of_classes = compute_class_weight(
             self.class_weight, classes=np.unique(y[known]), y=y[known], sample_weight=weight[known]
         )
+        if not np.isfinite(of_classes).all():
+            empty = np.unique(y[known])[~np.isfinite(of_classes)]
+            raise ValueError(
+                f'class_weight="balanced" needs rows of a positive weight of every class; {empty} '
+                "have none."
+            )
         weight[known] *= of_classes[np.unique(y[known], return_inverse=True)[1]]
         weight[~known] *= of_unknown
         return weight

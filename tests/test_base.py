@@ -771,6 +771,21 @@ def test_errors_of_reconstruction_are_in_the_units_of_the_data():
     assert_allclose(small.history_["reconstruction_error"][-1], error, rtol=0.05)
 
 
+def test_what_cannot_be_held_back_is_said():
+    X = rows_with_mean(3)
+    with pytest.raises(ValueError, match=r"validation_fraction=0.01 of 3 rows|leaves only rows"):
+        BernoulliRBM(2, early_stopping=True, validation_fraction=0.01).fit(X[:1])
+    with pytest.raises(ValueError, match="with rows of every class on both sides"):
+        RBMClassifier(2, early_stopping=True).fit(X, [0, 1, 2])
+
+
+def test_balanced_classes_need_a_weight():
+    X = rows_with_mean(6)
+    clf = RBMClassifier(2, class_weight="balanced")
+    with pytest.raises(ValueError, match=r"positive weight of every class; \[1\] have none"):
+        clf.fit(X, [0, 0, 0, 0, 1, 1], sample_weight=[1, 1, 1, 1, 0, 0])
+
+
 def test_large_integer_weights_are_relative():
     X, weight = rows_with_mean(40), np.arange(1, 41)
     settings = {"n_components": 3, "n_iter": 2, "random_state": 0}
