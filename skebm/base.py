@@ -380,19 +380,29 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """The fitted attributes, given a model that `_without_dropout` returned."""
         return self._parameters(model)
 
-    def _check_convergence(self, history, batches):
+    def _check_convergence(self, history, batches, missing):
         errors = history.columns.get("reconstruction_error", ())
         rows = batches.probe[:, : len(self.feature_means_)]
         spread = (rows - rows.mean(0)) * self.encoding_.error_scale(rows)
-        of_means = spread.square().mean().item()
+        of_means, excess = spread.square().mean().item(), missing.excess() if missing else 0.0
         if len(errors) and errors[-1] > 1.5 * of_means > 0:
-            warnings.warn(
-                f"{type(self).__name__} has not converged: the mean squared error of its "
-                f"reconstructions is {errors[-1]:.3g}, that of the means of the features "
-                f"{of_means:.3g}. Lower learning_rate (now {self.learning_rate}).",
-                ConvergenceWarning,
-                stacklevel=level_of_caller(),
+            what = (
+                f"the mean squared error of its reconstructions is {errors[-1]:.3g}, that of the "
+                f"means of the features {of_means:.3g}"
             )
+        elif excess > 3:
+            what = (
+                f"the values that it draws for missing entries vary {excess:.3g} times as much as "
+                "the observed ones"
+            )
+        else:
+            return
+        warnings.warn(
+            f"{type(self).__name__} has not converged: {what}. Lower learning_rate (now "
+            f"{self.learning_rate}), or use fewer components.",
+            ConvergenceWarning,
+            stacklevel=level_of_caller(),
+        )
 
     def _has_pseudo_likelihood(self, visible):
         """Whether the score of a row is its pseudo-log-likelihood, else its log-likelihood."""

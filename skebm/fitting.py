@@ -126,7 +126,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
         """The settings that `training_state_` belongs to."""
         raise NotImplementedError
 
-    def _check_convergence(self, history, batches):
+    def _check_convergence(self, history, batches, missing):
         """Warn if the model is worse than a constant one."""
 
     def _strata(self, targets):
@@ -195,7 +195,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
             if resume:
                 fit.resume()
             fit.run(task, **given)
-            self._check_convergence(history, batches)
+            self._check_convergence(history, batches, data.missing)
             self.__dict__.update(fit.result())
             task.call_on_fit_task_end(**given, reconstruction_attributes=dict)
         return self

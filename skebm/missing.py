@@ -46,6 +46,13 @@ class MissingEntries:
         else:
             self.redraw(model, Noise(seed_of(rng), model.W.device), FIRST_SWEEPS)
 
+    def excess(self):
+        """The largest ratio of the deviations of drawn and of observed entries of a column."""
+        drawn, observed = (
+            np.nanstd(np.where(mask, self.rows, np.nan), axis=0) for mask in (self.mask, ~self.mask)
+        )
+        return np.divide(drawn, observed, where=observed > 0, out=np.zeros_like(drawn)).max()
+
     def redraw(self, model, noise, n_sweeps=None):
         """Draw the missing entries again, given the observed ones, in place."""
         n_sweeps = self.n_sweeps if n_sweeps is None else n_sweeps

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -495,3 +496,15 @@ def test_the_score_of_a_table_is_its_log_likelihood_whatever_the_columns(columns
     table = weather(60)[columns]
     rbm = TabularRBM(3, n_iter=2, random_state=0).fit(table)
     assert_allclose(rbm.score_samples(table), log_likelihood(rbm, table), rtol=1e-6)
+
+
+def test_missing_entries_that_run_away_are_said():
+    rng = np.random.default_rng(0)
+    X = 10 * rng.normal(size=(100, 12))
+    X[rng.uniform(size=X.shape) < 0.8] = np.nan
+    rbm = TabularRBM(100, n_iter=200, learning_rate=0.2, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="draws for missing entries vary .* times as much"):
+        rbm.fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rbm.set_params(n_components=4, n_iter=5, learning_rate=0.02).fit(X)
