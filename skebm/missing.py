@@ -48,9 +48,8 @@ class MissingEntries:
 
     def excess(self):
         """The largest ratio of the deviations of drawn and of observed entries of a column."""
-        drawn, observed = (
-            np.nanstd(np.where(mask, self.rows, np.nan), axis=0) for mask in (self.mask, ~self.mask)
-        )
+        masks = self.mask, ~self.mask
+        drawn, observed = (np.ma.array(self.rows, mask=~m).std(axis=0).filled(0) for m in masks)
         return np.divide(drawn, observed, where=observed > 0, out=np.zeros_like(drawn)).max()
 
     def redraw(self, model, noise, n_sweeps=None):

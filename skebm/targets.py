@@ -162,9 +162,9 @@ class ClassifierTargets(ClassifierMixin):
         if self.class_weight is None and (known.all() or of_unknown == 1):
             return sample_weight
         weight = np.ones(len(y)) if sample_weight is None else sample_weight.copy()
-        of_classes = compute_class_weight(
-            self.class_weight, classes=np.unique(y[known]), y=y[known], sample_weight=weight[known]
-        )
+        settings = {"classes": np.unique(y[known]), "y": y[known], "sample_weight": weight[known]}
+        with np.errstate(divide="ignore", invalid="ignore"):  # classes of weight zero: see below
+            of_classes = compute_class_weight(self.class_weight, **settings)
         if not np.isfinite(of_classes).all():
             empty = np.unique(y[known])[~np.isfinite(of_classes)]
             raise ValueError(
