@@ -773,7 +773,7 @@ def test_errors_of_reconstruction_are_in_the_units_of_the_data():
 
 def test_what_cannot_be_held_back_is_said():
     X = rows_with_mean(3)
-    with pytest.raises(ValueError, match="validation_fraction=0.01 of 1 rows cannot be"):
+    with pytest.raises(ValueError, match=r"validation_fraction=0.01 of 1 rows cannot be"):
         BernoulliRBM(2, early_stopping=True, validation_fraction=0.01).fit(X[:1])
     with pytest.raises(ValueError, match="with rows of every class on both sides"):
         RBMClassifier(2, early_stopping=True).fit(X, [0, 1, 2])
