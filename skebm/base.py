@@ -35,6 +35,7 @@ from skebm._sklearn import (
 )
 from skebm.chains import ChainsMixin
 from skebm.encoding import Encoding
+from skebm.engine import devices
 from skebm.engine.batches import CHUNK
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM, Coupling, Dense
@@ -49,7 +50,9 @@ from skebm.missing import MissingEntries
 
 #: Largest number of terms that the score of one piece of the held-out rows may need.
 FLIPS = 2**24
-#: Parameters, of this class or of subclasses, that training cannot change.
+#: Those of the parameters below that may change; training then starts new chains.
+WITH_NEW_CHAINS = ("stride", "pool_size")
+#: Parameters, of this class or of subclasses, that define the units and their coupling.
 OF_MODEL = (
     *("n_components", "visible", "hidden", "variance", "kinds"),
     *("kernel_size", "image_shape", "channels_last", "stride", "pool_size"),
@@ -247,7 +250,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """Raise an error if a parameter asks for another model than the fitted one."""
         for name, fitted in self.training_settings_["model"].items():
             value = getattr(self, name)
-            if value != fitted:
+            if value != fitted and name not in WITH_NEW_CHAINS:
                 raise ValueError(
                     f"{name}={value!r} differs from the {fitted!r} of the fitted model. To "
                     "continue training, set it back; to change it, fit a new model."
@@ -261,7 +264,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         else:  # these functions ignore NaN
             smallest, largest = np.fmin.reduce(rows, axis=None), np.fmax.reduce(rows, axis=None)
         if rows.dtype.kind == "f":
-            limit = float(np.finfo(rows.dtype).max) ** 0.5 / 1000
+            limit = float(np.finfo(devices.float_type(rows.dtype)).max) ** 0.5 / 1000
             if smallest < -limit or largest > limit:
                 raise ValueError(
                     f"X has values from {smallest:g} to {largest:g}, whose squares are too large "

@@ -525,8 +525,8 @@ def report(owner, row, n_epochs):
     if owner.verbose:
         figure = next(t.format(row[key]) for key, t in owner._reported.items() if key in row)
         print(
-            f"[{_name(owner)}] Iteration {row['epoch']}/{n_epochs}, {figure}, "
-            f"time = {row['seconds']:.2f}s",
+            f"[{_name(owner)}] Iteration {row['epoch']}, {figure}, "
+            f"time = {row['seconds']:.2f}s ({row['epoch']}/{n_epochs})",
             flush=True,
         )
 

@@ -454,7 +454,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         y, unknown = y.reshape(len(y), -1), _without_target(y)
         if unknown.any():
             sample_weight = ~unknown * (1.0 if sample_weight is None else sample_weight)
-        if np.isnan(y).all(axis=0).any():
+        if len(y) and np.isnan(y).all(axis=0).any():
             raise ValueError("y has an output without any target; every output needs some.")
         if reset:
             self.target_location_, self.target_scale_ = moments(y, sample_weight)
@@ -466,7 +466,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         return (y - self.target_location_) / self.target_scale_, sample_weight
 
     def _n_rows(self, X, y):
-        return num_samples(X) if y is None else len(y) - int(_without_target(y).sum())
+        return num_samples(X) if y is None else int((~_without_target(y)).sum())
 
     def _held_out_scores(self, model):
         return lambda rows, targets: -(model(rows) - targets).square().nanmean(1).nan_to_num()
@@ -499,7 +499,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 def _without_target(y):
     """A mask of the rows whose targets are all NaN."""
     y = np.asarray(y)
-    return (y != y).reshape(len(y), -1).all(axis=1)
+    return (y != y).reshape(len(y), -1).all(axis=1) if y.size else np.zeros(len(y), dtype=bool)
 
 
 def _uniform(rng, shape, n_inputs):

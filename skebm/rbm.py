@@ -453,5 +453,10 @@ class PoissonRBM(BaseRBM):
     def _check_support(self, rows):
         check_non_negative(rows, "PoissonRBM")
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        return tags
+
     def _units(self):
         return Poisson(), HIDDEN[self.hidden](self.temperature)

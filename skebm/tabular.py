@@ -79,7 +79,7 @@ class CategoricalRBM(BaseRBM):
     >>> suits = np.array([["hearts", "red"], ["spades", "black"], ["clubs", "black"]] * 30)
     >>> rbm = CategoricalRBM(8, n_iter=100, random_state=0).fit(suits)
     >>> rbm.impute(np.array([["hearts", None]], dtype=object), random_state=0)
-    array([['hearts', 'red']], dtype=object)
+    array([['hearts', 'red']], dtype='<U6')
     """
 
     handle_unknown: Literal["error", "ignore"] = "error"

@@ -400,7 +400,7 @@ def test_early_stopping_watches_the_accuracy_on_held_out_labels():
 def test_the_history_tells_of_the_labels(capsys):
     X, y = templates(300)
     clf = small(n_iter=8, verbose=1).fit(X, y)
-    assert "Iteration 8/8, log loss = " in capsys.readouterr().out
+    assert "Iteration 8, log loss = " in capsys.readouterr().out
     assert "score" not in clf.history_
     log_loss = -clf.predict_log_proba(X)[np.arange(300), y].mean()
     assert abs(clf.history_["log_loss"][-1] - log_loss) < 0.05

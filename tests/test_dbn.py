@@ -332,8 +332,8 @@ def test_a_progress_bar_runs(X, capsys):
 def test_verbose_prints_a_line_an_epoch_of_each_layer(X, capsys):
     DBN([5, 4], n_iter=2, verbose=1).fit(X)
     out = capsys.readouterr().out
-    assert out.count("[BernoulliRBM, layer 1] Iteration 2/2") == 1
-    assert out.count("[BernoulliRBM, layer 2] Iteration 2/2") == 1
+    assert out.count("[BernoulliRBM, layer 1] Iteration 2,") == 1
+    assert out.count("[BernoulliRBM, layer 2] Iteration 2,") == 1
 
 
 # What a stack says of rows

@@ -98,7 +98,7 @@ def test_seeds_fix_the_estimate_and_leave_the_estimator_alone():
 def test_too_few_effective_samples_are_warned_of():
     rbm = fitted(n_components=50)
     rbm.components_ *= 5
-    with pytest.warns(ConvergenceWarning, match=r"effective sample size is .* Raise betas"):
+    with pytest.warns(ConvergenceWarning, match=r"effective sample size is .* Pass larger betas"):
         log_partition(rbm, method="ais", betas=2, n_chains=20, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -571,9 +571,9 @@ def test_history_and_verbose(capsys):
     clf = small(DBNClassifier, layers=(5,), verbose=1).fit(X, y)
     out = capsys.readouterr().out
     assert out.count("[BernoulliRBM, layer 1] Iteration") == 2
-    assert "[DBNClassifier] Iteration 3/3, log loss = " in out
+    assert "[DBNClassifier] Iteration 3, log loss = " in out
     small(DBNRegressor, verbose=1).fit(X, y)
-    assert "[DBNRegressor] Iteration 3/3, mean squared error = " in capsys.readouterr().out
+    assert "[DBNRegressor] Iteration 3, mean squared error = " in capsys.readouterr().out
     p = clf.predict_proba(X)
     assert_allclose(clf.history_["log_loss"][-1], -np.log(p[np.arange(60), y]).mean(), rtol=0.2)
     assert clf.n_iter_ == 3
@@ -608,3 +608,17 @@ def test_a_target_that_is_unknown_has_no_gradient():
     output, target = torch.zeros(1, 2, requires_grad=True), torch.tensor([[3.0, torch.nan]])
     squared_error(output, target).sum().backward()
     assert output.grad.tolist() == [[-3.0, 0.0]]
+
+
+def test_a_stack_that_is_handed_over_keeps_its_random_stream():
+    X, y = data()
+    dbn = DBN([4], n_iter=1, random_state=0).fit(X)
+    expected = copy.deepcopy(dbn).sample(3, 2)
+    DBNClassifier(dbn, n_iter=1).fit(X, y).dbn_.sample(3, 2)
+    assert_array_equal(dbn.sample(3, 2), expected)
+
+
+def test_errors_of_large_targets_are_finite():
+    X, y = np.eye(6), np.arange(6) * 1e20
+    history = DBNRegressor([3], n_iter=2, random_state=0).fit(X, y).history_
+    assert np.isfinite(history["mean_squared_error"]).all()

@@ -113,11 +113,13 @@ def test_it_learns_two_topics_of_very_different_rates(gradient):
     assert_allclose(drawn.mean(0), X.mean(0), rtol=0.15, atol=0.05)
 
 
-def test_counts_below_zero_give_a_warning():
+def test_counts_below_zero_are_refused():
     X = counts(50)
+    rbm = PoissonRBM(2, n_iter=1, random_state=0).fit(X)
     X[3, 1] = -1
-    with pytest.warns(UserWarning, match="values between 0 and inf"):
-        PoissonRBM(2, n_iter=1, random_state=0).fit(X)
+    for method in (rbm.score_samples, rbm.transform, PoissonRBM(2).fit):
+        with pytest.raises(ValueError, match="Negative values in data passed to PoissonRBM"):
+            method(X)
 
 
 def test_word_that_never_occurs():

@@ -1,6 +1,7 @@
 """Tables: categories and mixed columns in, the same out."""
 
 import pickle
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -508,3 +509,13 @@ def test_missing_entries_that_run_away_are_said():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rbm.set_params(n_components=4, n_iter=5, learning_rate=0.02).fit(X)
+
+
+def test_memory_is_a_small_multiple_of_the_table():
+    X = np.random.default_rng(0).integers(2, size=(20_000, 100)).astype(np.uint8)
+    rbm = TabularRBM(2, n_iter=0, kinds=dict.fromkeys(range(100), "bernoulli")).fit(X)
+    tracemalloc.start()
+    rbm.transform(X)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * X.nbytes
