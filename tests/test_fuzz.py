@@ -301,7 +301,7 @@ def run(seeds):
 
 @pytest.mark.parametrize("part", range(4))
 def test_a_result_is_finite_or_an_error_is_clear(part):
-    run(range(100 * part, 100 * part + 60))
+    run(range(100 * part, 100 * part + 45))
 
 
 @pytest.mark.slow
