@@ -42,8 +42,8 @@ Probability = Annotated[float, Interval(Real, 0, 1, closed="left")]
 Fraction = Annotated[float, Interval(Real, 0, 1, closed="neither")]
 Seed = Annotated[int | RandomState | None, "random_state"]
 Verbosity = Annotated[int, "verbose"]
-#: Rows that the encoding validates.
-Rows = Annotated[Any, "no_validation"]
+#: An argument that the function itself validates.
+Unvalidated = Annotated[Any, "no_validation"]
 ArrayLike = Annotated[Any, "array-like"]
 #: One value for all layers of a stack, or one for each; the layers validate it.
 PerLayer = Annotated[V | Sequence[V | None] | None, "no_validation"]

@@ -18,8 +18,8 @@ from skebm._shared import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Rows,
     Seed,
+    Unvalidated,
     validated,
 )
 from skebm.encoding import Encoding
@@ -81,7 +81,7 @@ class ChainsMixin:
     @validated
     def gibbs(
         self,
-        X: Rows,
+        X: Unvalidated,
         n_steps: NonNegativeInt = 1,
         *,
         clamped: ArrayLike | None = None,

@@ -23,8 +23,8 @@ from skebm._shared import (
     PerLayer,
     PositiveFloat,
     PositiveInt,
-    Rows,
     Seed,
+    Unvalidated,
     estimator,
     validated,
 )
@@ -561,7 +561,7 @@ class DBN(
     @validated
     def score_samples(
         self,
-        X: Rows,
+        X: Unvalidated,
         *,
         method: Literal["auto", "bound", "top"] = "auto",
         n_draws: PositiveInt = 10,
@@ -653,10 +653,10 @@ class DBN(
         n_samples: PositiveInt = 1,
         n_steps: NonNegativeInt = 1000,
         *,
-        y: Rows = None,
+        y: Unvalidated = None,
         mean: bool = False,
         method: ChainMethod = "gibbs",
-        init: Rows = None,
+        init: Unvalidated = None,
         temperature: PositiveFloat | None = None,
         random_state: Seed = None,
     ) -> Any:

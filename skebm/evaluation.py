@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from skebm._shared import ArrayLike, PositiveInt, Rows, Seed, validated
+from skebm._shared import ArrayLike, PositiveInt, Seed, Unvalidated, validated
 from skebm._sklearn import Interval
 from skebm.engine import partition
 from skebm.engine.batches import to_device
@@ -75,7 +75,7 @@ class LogPartition:
 
 @validated
 def log_partition(
-    estimator: Rows,
+    estimator: Unvalidated,
     *,
     method: Literal["auto", "exact", "ais", "bracket"] = "auto",
     betas: Annotated[int, Interval(Integral, 2, None, closed="left")] | ArrayLike = 1000,
@@ -188,8 +188,8 @@ def log_partition(
 
 @validated
 def log_likelihood(
-    estimator: Rows,
-    X: Rows,
+    estimator: Unvalidated,
+    X: Unvalidated,
     *,
     log_z: LogPartition | float | None = None,
     random_state: Seed = None,
@@ -240,7 +240,11 @@ def log_likelihood(
 
 @validated
 def pseudo_likelihood(
-    estimator: Rows, X: Rows, *, n_flips: PositiveInt | None = None, random_state: Seed = None
+    estimator: Unvalidated,
+    X: Unvalidated,
+    *,
+    n_flips: PositiveInt | None = None,
+    random_state: Seed = None,
 ) -> np.ndarray:
     """Pseudo-log-likelihood of each row, Σ_i log p(v_i | the other features of v), in nats.
 

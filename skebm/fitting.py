@@ -371,6 +371,8 @@ class Fit:
 
     def run(self, task, **on_task):
         """Run the remaining epochs, until a callback or early stopping ends training."""
+        # In a stack, a pipeline or a search, an interrupt ends the whole of it.
+        keeps_epochs = self.keeps_epochs and not hasattr(self.owner, "_parent_callback_ctx")
         for epoch in range(self.history.n_epochs + 1, self.schedule.end):
             if self.stopping is not None and self.stopping.is_over:
                 break
@@ -379,8 +381,7 @@ class Fit:
             try:
                 self.epoch(epoch)
             except KeyboardInterrupt:
-                # In a stack, a pipeline or a search, the interrupt ends the whole of it.
-                if self.kept is None or hasattr(self.owner, "_parent_callback_ctx"):
+                if self.kept is None:
                     raise
                 warnings.warn(
                     f"Training was interrupted in epoch {epoch}: the model of epoch {epoch - 1} is "
@@ -389,7 +390,8 @@ class Fit:
                     stacklevel=level_of_caller(),
                 )
                 return
-            self.kept = self._attributes() if self.keeps_epochs else None
+            if keeps_epochs:
+                self.kept = self._attributes()
             if subtask.call_on_fit_task_end(**on_task, reconstruction_attributes=self.attributes):
                 break
 

@@ -212,23 +212,15 @@ class DropoutRBM(BernoulliRBM):
     dropout: Probability = 0.5
     drop: Literal["units", "weights", "energy"] = "units"
 
-    def _resolved_gradient(self):
-        gradient = super()._resolved_gradient()
+    def _in_training(self, model, batches):
+        gradient, size = self._resolved_gradient(), batches.batch_size
         n_chains = getattr(gradient, "n_chains", None)
-        if n_chains is not None and n_chains % self.batch_size:
+        if n_chains is not None and n_chains % size:
+            rows = "" if size == self.batch_size else ", the number of rows"
             raise ValueError(
                 f"gradient={gradient} has n_chains={n_chains}, which is no multiple of "
-                f"batch_size={self.batch_size}; DropoutRBM needs a multiple, since every chain "
-                "uses the mask of a training row."
-            )
-        return gradient
-
-    def _in_training(self, model, batches):
-        n_chains = getattr(self._resolved_gradient(), "n_chains", None)
-        if n_chains is not None and n_chains % batches.batch_size:
-            raise ValueError(
-                f"n_chains={n_chains} is no multiple of the {batches.batch_size} rows of X, which "
-                "are fewer than batch_size; pass n_chains=None."
+                f"batch_size={size}{rows}; DropoutRBM needs a multiple, since every chain uses the "
+                "mask of a training row."
             )
         if self.drop != "energy" and self.dropout == 0:
             return model
@@ -452,6 +444,7 @@ class PoissonRBM(BaseRBM):
 
     def _check_support(self, rows):
         check_non_negative(rows, "PoissonRBM")
+        super()._check_support(rows)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -106,9 +106,9 @@ class TabularRBM(CategoricalRBM):
     Each column has visible units of one kind; all columns share the hidden units [1]_ ::
 
         "gaussian"     numbers: v = (x − location)/σ, p(v | h) = N(f, 1), with σ learned
+        "continuous"   numbers in [0, 1], if `kinds` says so: p(v | h) ∝ exp(v f)
         "bernoulli"    booleans: P(v = 1 | h) = σ(f)
         "categorical"  anything else: one unit a category, softmax of f
-        "continuous"   numbers in [0, 1], if `kinds` says so: p(v | h) ∝ exp(v f)
 
     where f = b + h·W, and P(h_j = 1 | v) = σ(c_j + W_j·v) are the features that `transform`
     gives. Missing entries (NaN, None, pandas' NA) are allowed in all methods. In training they are
