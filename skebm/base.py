@@ -106,8 +106,16 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """The shape of `components_`; its second number is the number of visible biases."""
         return self.n_components, n_visible
 
+    def _start(self, visible, hidden, rows) -> tuple[float, float]:
+        """Standard deviation of the weights, and mean field of the hidden units, of a new model.
+
+        `rows` is a sample of the encoded rows.
+        """
+        # With a negative field, binary units are on about a quarter of the time. This makes them
+        # learn patterns that are present in some of the rows only.
+        return self._weights_spread(visible, hidden, rows.shape[1]), -1.0
+
     def _weights_spread(self, visible, hidden, n_visible) -> float:
-        """Standard deviation of the initial weights."""
         if not (self.encoding_.is_standardised or visible.cumulant_curvature()):
             return 0.1
         if hidden.cumulant_curvature():  # a norm of about one third
@@ -117,6 +125,13 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _coupling(self, precision) -> Callable[[torch.Tensor], Coupling]:
         """Return a function that makes the coupling from the weights."""
         return partial(Dense, precision=precision)
+
+    def _examine(self, rows) -> None:
+        """Record what a new fit depends on, given a sample of the encoded rows."""
+
+    def _trainer_settings(self) -> dict[str, Any]:
+        """Settings of the trainer that are no parameters of the estimator."""
+        return {}
 
     def _in_training(self, model, batches) -> RBM:
         """Return the model to train, for example one with dropout."""
@@ -293,7 +308,9 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             if not mean.isfinite().all():
                 raise ValueError("X has values that are too large for single precision; scale X.")
             self.feature_means_ = as_numpy(mean)
-            model = self._new_model(mean, batches.dtype, rng)
+            rows = batches.probe[:, : data.rows.shape[1]]
+            self._examine(rows)
+            model = self._new_model(mean, rows, batches.dtype, rng)
         trainer = Trainer(
             self._in_training(model, batches),
             self._resolved_gradient(),
@@ -307,6 +324,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             sparsity_cost=self.sparsity_cost,
             max_norm=self.max_norm,
             max_grad_norm=self.max_grad_norm,
+            **self._trainer_settings(),
         )
         if resume:
             self._load_state(trainer, batches.device)
@@ -348,18 +366,15 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         gradient._validate_params()
         return gradient
 
-    def _new_model(self, mean, dtype, rng):
-        """A model with random weights, whose mean field has the mean of the data.
-
-        Hidden units start with a field of −1, so binary ones are on about a quarter of the time.
-        This makes them learn patterns that are present in some of the rows only.
-        """
+    def _new_model(self, mean, rows, dtype, rng):
+        """A model with random weights, whose mean field has the mean of the data."""
         visible, hidden = self._units()
         n_visible = len(mean)
         shape = self._weights_shape(n_visible)
-        W = rng.normal(0, self._weights_spread(visible, hidden, n_visible), shape).astype(dtype)
+        spread, field = self._start(visible, hidden, rows)
+        W = rng.normal(0, spread, shape).astype(dtype)
         W = as_tensor(W, mean.device)
-        b, c = W.new_zeros(shape[1]), W.new_full((self.n_components,), -1.0)
+        b, c = W.new_zeros(shape[1]), W.new_full((self.n_components,), field)
         b0 = visible.field_of_mean(mean)  # (n_visible,)
         model = RBM(visible, hidden, W, b, c, b0, self._coupling(self.precision))
         coupling = model.coupling

@@ -1,5 +1,6 @@
 """Restricted Boltzmann machines: each a docstring and a choice of encoding and units."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -42,9 +43,30 @@ HIDDEN: dict[str, Callable[[float], Units]] = {
     "nrelu": NoisyRelu,
 }
 
+#: The largest `noise_share` at which grey values stand for themselves.
+MOST_NOISE = 0.3
+
+
+def noise_share(rows: torch.Tensor) -> float:
+    """The share of the noise in the variance of draws, whose probabilities are the rows.
+
+    Σ_i mean of x_i(1−x_i) / Σ_i m_i(1−m_i), where m are the means: 0 for zeros and ones, 1 for
+    equal rows.
+    """
+    rows = rows.clamp(0, 1)
+    mean = rows.mean(0)
+    within, total = (rows * (1 - rows)).mean(0).sum(), (mean * (1 - mean)).sum()
+    return (within / total).item() if total > 0 else 0.0
+
+
+class NoiseShare:
+    """The type of the attribute of the noise in the rows."""
+
+    noise_share_: float
+
 
 @estimator
-class BernoulliRBM(BaseRBM):
+class BernoulliRBM(NoiseShare, BaseRBM):
     """Restricted Boltzmann machine with binary visible and binary hidden units.
 
     The joint distribution of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
@@ -54,8 +76,8 @@ class BernoulliRBM(BaseRBM):
         P(v_i = 1 | h) = σ(b_i + h·W_i)           what `inverse_transform` gives
         F(v)       = −v·b − Σ_j softplus(c_j + W_j·v),      log p(v) = −F(v) − log Z
 
-    σ is the logistic function and softplus(x) = log(1 + e^x). Grey values in [0, 1] may stand
-    for probabilities.
+    σ is the logistic function and softplus(x) = log(1 + e^x). Grey values in [0, 1] stand for
+    probabilities; see `grey_values`.
 
     The estimator can replace :class:`sklearn.neural_network.BernoulliRBM`: arguments of the same
     name have the same meaning. It is trained by stochastic ascent of the log-likelihood with
@@ -84,6 +106,13 @@ class BernoulliRBM(BaseRBM):
         density p(h) ∝ exp(h x − h²/2). "nrelu" samples max(0, x + N(0, σ(x))): an approximation
         to 64 binary copies with biases −½, −3/2, …, whose number of ones has a mean of about
         softplus(x) [4]_.
+    grey_values : {"auto", "mean", "sample"}, default="auto"
+        What training does with values x between 0 and 1, if units of both layers are
+        "bernoulli". "mean" uses them as they are, like scikit-learn. "sample" draws zeros and
+        ones with these probabilities whenever it visits a row. If most values are far from 0 and
+        1, the features then differ more from row to row. "auto" is "sample" if `noise_share_`,
+        Σ_i mean of x_i(1−x_i) / Σ_i m_i(1−m_i) with the means m, is above 0.3, else "mean".
+        There is no difference for zeros and ones.
 
     Attributes
     ----------
@@ -91,6 +120,8 @@ class BernoulliRBM(BaseRBM):
         Weights W.
     intercept_visible_ : ndarray of shape (n_features,)
         Visible biases b.
+    noise_share_ : float
+        Share of the noise in the variance of draws of the training rows: 0 for zeros and ones.
     %(fitted)s
 
     See Also
@@ -127,9 +158,41 @@ class BernoulliRBM(BaseRBM):
     precision: Literal["highest", "high", "medium"] = "medium"
     visible: Visible = "bernoulli"
     hidden: Hidden = "bernoulli"
+    grey_values: Literal["auto", "mean", "sample"] = "auto"
 
     def _units(self):
         return VISIBLE[self.visible](), HIDDEN[self.hidden](self.temperature)
+
+    @property
+    def _is_binary(self):
+        return self.visible == self.hidden == "bernoulli"
+
+    def _examine(self, rows):
+        self.noise_share_ = noise_share(rows)
+
+    def _start(self, visible, hidden, rows):
+        if not self._is_binary:
+            return super()._start(visible, hidden, rows)
+        # Over draws of the rows, a hidden field has a standard deviation of 0.5, or more if most
+        # of their variance is noise. About five of the hidden units are on: units that are rarely
+        # on learn features that classify better. They are on more often if there is more noise.
+        signal = 1 - self.noise_share_
+        mean = rows.mean(0).clamp(0, 1)
+        variance = (mean * (1 - mean)).sum().item()
+        field = -math.log(max(1.0, self.n_components / 5 - 1))
+        return (1.5 - signal) / max(1, variance) ** 0.5, signal * min(-1, max(field, -4))
+
+    def _trainer_settings(self):
+        if not self._is_binary:
+            return {}
+        sample = self.grey_values == "sample"
+        if self.grey_values == "auto":
+            sample = self.noise_share_ > MOST_NOISE
+        return {
+            "hidden_share": self.noise_share_,
+            "hidden_bias_rate": 3.0,
+            "sample_rows": sample,
+        }
 
 
 @estimator
@@ -164,6 +227,8 @@ class DropoutRBM(BernoulliRBM):
         As in :class:`BernoulliRBM`.
     hidden : {"bernoulli", "relu", "nrelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`; "energy" needs "bernoulli".
+    grey_values : {"auto", "mean", "sample"}, default="auto"
+        As in :class:`BernoulliRBM`.
     dropout : float, default=0.5
         Probability of being dropped; 0 is :class:`BernoulliRBM`, bit for bit. "energy" ignores it.
     drop : {"units", "weights", "energy"}, default="units"
@@ -175,6 +240,8 @@ class DropoutRBM(BernoulliRBM):
         Weights W, before they are multiplied by 1 − dropout.
     intercept_visible_ : ndarray of shape (n_features,)
         Visible biases b.
+    noise_share_ : float
+        As in :class:`BernoulliRBM`.
     %(fitted)s
 
     Notes

@@ -88,7 +88,7 @@ def test_the_mean_is_learned_whatever_the_number_of_rows(train):
     ("gradient", "at_least", "centered"),
     [
         (CD(10), -3.2, True),
-        (PCD(5, 200), -3.0, True),
+        (PCD(5, 200), -3.1, True),
         (Exact(), -2.9, True),
         (Exact(), -2.9, False),
         pytest.param(CD(10), -3.2, False, marks=pytest.mark.slow),
@@ -256,12 +256,13 @@ def test_training_goes_on_under_other_settings():
 @pytest.mark.parametrize("target", [0.05, 0.4])
 def test_the_sparsity_target_is_met(target, digits):
     X = digits[0]
-    rbm = BernoulliRBM(50, n_iter=20, sparsity_target=target, random_state=0).fit(X)
-    free = BernoulliRBM(50, n_iter=20, random_state=0).fit(X)
+    settings = {"n_iter": 20, "grey_values": "mean", "random_state": 0}
+    rbm = BernoulliRBM(50, sparsity_target=target, **settings).fit(X)
+    free = BernoulliRBM(50, **settings).fit(X)
     activation = rbm.transform(X).mean(0)
     assert abs(activation.mean() - target) < 0.02
     assert np.median(np.abs(activation - target)) < 0.02
-    assert np.median(np.abs(free.transform(X).mean(0) - target)) > 0.05
+    assert np.median(np.abs(free.transform(X).mean(0) - target)) > 0.03
 
 
 def test_max_norm_caps_the_weights_of_each_hidden_unit():

@@ -254,3 +254,45 @@ def test_means_and_variances_at_a_temperature():
     drawn = rbm.sample(20_000, 1, random_state=0)
     assert_allclose(drawn.var(0), rbm.variances_, rtol=0.05)
     assert_allclose((drawn.mean(0) - rbm.means_) / drawn.std(0), 0, atol=0.03)
+
+
+GREY = np.repeat([[0.1, 0.1], [0.9, 0.9]], 50, axis=0)
+
+
+def test_sampled_grey_values_are_learned_as_the_probabilities_of_coins():
+    # P(v₁ = v₂ = 1) is the mean of 0.1² and 0.9².
+    settings = {"n_iter": 300, "learning_rate": 0.05, "gradient": Exact(), "random_state": 0}
+    states = np.array([[0, 0], [0, 1], [1, 0], [1, 1.0]])
+    both = {}
+    for grey_values in ("sample", "mean"):
+        rbm = BernoulliRBM(2, grey_values=grey_values, **settings).fit(GREY)
+        p = np.exp(-rbm.free_energy(states))
+        both[grey_values] = p[3] / p.sum()
+    assert abs(both["sample"] - 0.41) < 0.03
+    assert abs(both["mean"] - 0.41) > 0.05
+
+
+def test_the_share_of_noise_decides_what_grey_values_are():
+    # Within rows the variance of a coin is 0.09, of all coins 0.25.
+    rbm = BernoulliRBM(3, n_iter=2, random_state=0).fit(GREY)
+    assert_allclose(rbm.noise_share_, 0.36, atol=0.01)
+    sampled = BernoulliRBM(3, n_iter=2, random_state=0, grey_values="sample").fit(GREY)
+    assert_array_equal(rbm.components_, sampled.components_)
+    clear = np.where(GREY < 0.5, 0.05, 0.95)
+    means = BernoulliRBM(3, n_iter=2, random_state=0, grey_values="mean").fit(clear)
+    chosen = BernoulliRBM(3, n_iter=2, random_state=0).fit(clear)
+    assert_array_equal(chosen.components_, means.components_)
+    assert BernoulliRBM(3, n_iter=0).fit(clear > 0.5).noise_share_ == 0
+    assert BernoulliRBM(3, n_iter=0).fit(np.full((5, 2), 0.3)).noise_share_ == pytest.approx(1)
+
+
+def test_training_goes_on_with_the_grey_values_of_the_first_rows():
+    rbm = BernoulliRBM(3, n_iter=1, random_state=0).fit(GREY)
+    share = rbm.noise_share_
+    assert rbm.partial_fit(GREY > 0.5).noise_share_ == share
+
+
+@pytest.mark.parametrize("n_components", [40, 200])
+def test_about_five_units_of_a_new_model_are_on(n_components, digits):
+    rbm = BernoulliRBM(n_components, n_iter=0, random_state=0).fit(digits[0] > 0.5)
+    assert 4 < rbm.transform(digits[0] > 0.5).sum(1).mean() < 7

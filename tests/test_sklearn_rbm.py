@@ -20,6 +20,7 @@ NOT_OURS = {
         "asserts that the score rounds to -21, where scikit-learn's random stream ends; "
         "test_the_score_is_no_lower_than_that_of_scikit_learn asserts that ours is higher"
     ),
+    "test_partial_fit": "as test_fit; the same test of ours asserts that partial_fit is higher",
     "test_fit_gibbs": "asserts the weights that one particular random stream leads to",
     "test_convergence_dtype_consistency": (
         "asserts that biases agree to 1e-6 of their value between float32 and float64, which "
@@ -82,3 +83,8 @@ def test_the_score_is_no_lower_than_that_of_scikit_learn():
         for Estimator in (BernoulliRBM, theirs.BernoulliRBM)
     ]
     assert scores[0] > scores[1]
+    rbm = BernoulliRBM(64, batch_size=20, random_state=9)  # as test_partial_fit
+    for _ in range(7):
+        for rows in np.array_split(X, 90):
+            rbm.partial_fit(rows)
+    assert rbm.score_samples(X).mean() > scores[1]

@@ -11,6 +11,10 @@ This gives the same step as the plain gradient of the same model written in v �
 the biases b + Wᵀ λ and c + W μ. The cap on the norm applies to the gradient with respect to W and
 these biases; so it comes before the last two formulas.
 
+Every choice of the offsets gives the same gradient in expectation. `hidden_share` takes a share of
+the means of the hidden units as λ, and `hidden_bias_rate` lets c + W μ learn faster: both make
+binary hidden units be on more rarely.
+
 J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines. JMLR 17.
 D. P. Kingma, J. Ba (2015). Adam: a method for stochastic optimization. ICLR.
 """
@@ -90,6 +94,9 @@ class Trainer:
         optimizer: str = "sgd",
         momentum: bool = False,
         centered: bool = False,
+        hidden_share: float = 1.0,
+        hidden_bias_rate: float = 1.0,
+        sample_rows: bool = False,
         weight_decay: float = 0.0,
         l1: float = 0.0,
         sparsity_target: float | None = None,
@@ -97,7 +104,10 @@ class Trainer:
         max_norm: float | None = None,
         max_grad_norm: float | None = None,
     ):
-        self.model, self.gradient, self.centered = model, gradient, centered
+        self.model, self.gradient = model, gradient
+        self.centered, self.sample_rows = centered, sample_rows
+        self.hidden_share = hidden_share
+        self.hidden_bias_rate = hidden_bias_rate if centered else 1.0
         self.weight_decay, self.l1 = weight_decay, l1
         self.sparsity_target, self.sparsity_cost = sparsity_target, sparsity_cost
         self.max_norm, self.max_grad_norm = max_norm, max_grad_norm
@@ -159,8 +169,14 @@ class Trainer:
         self.model.normalise_()
 
     def step(self, rows: Tensor, weight: Tensor, noise: Noise) -> None:
-        """One step along the gradient of Σ_i weight_i log p(row_i)."""
-        self.phases.data.v.copy_(self.model.visible.from_rows(rows))
+        """One step along the gradient of Σ_i weight_i log p(row_i).
+
+        With `sample_rows`, the numbers of a row are probabilities, and the step takes a draw.
+        """
+        v = self.phases.data.v
+        v.copy_(self.model.visible.from_rows(rows))
+        if self.sample_rows:
+            noise.bernoulli(v.clamp_(0, 1), out=v)
         if weight is not self._weight:  # full batches share one tensor
             self.phases.set_weight(weight / self.model.coupling.n_places)
             self._weight = weight
@@ -189,6 +205,8 @@ class Trainer:
             products = None
         if missing is not None:
             gc.add_(missing, alpha=self.sparsity_cost)
+        if self.hidden_bias_rate != 1:
+            gc.mul_(self.hidden_bias_rate)
         gradient, norm = grad(model.theta), None
         if self.max_grad_norm is not None:
             norm = gradient.norm()
@@ -226,6 +244,7 @@ class Trainer:
         pieces = v.split(max(1, CHUNK // model.row_size))
         sums = [model.hidden.mean(model.hidden_field(piece)).sum(0) for piece in pieces]
         of_visible, of_hidden = model.kept_shares()
+        of_hidden *= self.hidden_share
         means = (
             coupling.mean_visible(model.visible.from_rows(mean)) * of_visible,
             coupling.mean_hidden(torch.stack(sums).sum(0) / len(probe)) * of_hidden,

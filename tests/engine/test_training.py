@@ -246,3 +246,23 @@ def test_chains_are_the_same_in_any_coordinates(gradient):
             trainer.epoch(some_batches(10, 10), Noise(seed), 0.0)
         chains.append(trainer.gradient_state["chains"])
     assert torch.equal(*chains)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_centred_hidden_biases_learn_at_a_rate_of_their_own(share):
+    # In centred coordinates c + W μ, with the offsets that the trainer has taken.
+    steps = []
+    for hidden_bias_rate in (1.0, 3.0):
+        model = make_model()
+        W, b, c = (p.clone() for p in (model.W, model.b, model.c))
+        settings = {"centered": True, "hidden_share": share, "hidden_bias_rate": hidden_bias_rate}
+        batches = some_batches(4)
+        mean = model.hidden.mean(model.hidden_field(batches.probe)).mean(0)
+        trainer = train(model, Exact(), batches, rate=0.01, **settings)
+        mu, lam = trainer.offsets["visible_offset"], trainer.offsets["hidden_offset"]
+        assert_close(lam, share * mean, atol=1 / 256, rtol=0)
+        dW = model.W - W
+        steps.append((dW, model.b - b + dW.T @ lam, model.c - c + dW @ mu))
+    assert_close(steps[1][:2], steps[0][:2])
+    assert_close(steps[1][2], 3 * steps[0][2])
+    assert steps[0][2].abs().min() > 1e-6
