@@ -97,7 +97,7 @@ TRAINING = (
     + """
 gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
     How to estimate the model's term of the gradient: "cd" stands for :class:`CD`, "pcd"
-    for :class:`PCD`, "pt" for :class:`ParallelTempering`, with default settings. An object
+    for :class:`PCD`, "pt" for :class:`ParallelTempering`, with default settings%(pcd)s. An object
     such as `PCD(n_steps=5)` has its own settings, which a grid search can set as
     `gradient__n_steps`.
 l1 : float, default=0.0
@@ -178,11 +178,13 @@ FITTED = (
     """\
 intercept_hidden_ : ndarray of shape (n_components,)
     Hidden biases c.
+n_components_ : int
+    Number of hidden units.
 h_samples_ : ndarray of shape (n_chains, n_components)
     Hidden states of the persistent chains, if the gradient uses persistent chains.
 history_ : dict of ndarrays of shape (n_iter_,)
     One entry for each epoch: "epoch", "seconds", "reconstruction_error" (mean squared error
-    on 1000 training rows) and, for binary or categorical features, "score" (an estimate of
+    on up to 1000 training rows) and, for binary or categorical features, "score" (an estimate of
     the mean pseudo-log-likelihood, from one feature of each of these rows).
 n_iter_ : int
     Number of epochs so far.
@@ -259,7 +261,9 @@ def estimator(cls: T) -> T:
     names = [parameter.name for parameter in dataclasses.fields(cls)]
     constraints = {name: _constraints(hints[name]) for name in names}
     cls._parameter_constraints = constraints  # type: ignore[attr-defined]
-    doc = _filled(cls.__doc__).replace("%(held_out)s", getattr(cls, "_held_out", ""))
+    doc = _filled(cls.__doc__)
+    for name in ("held_out", "pcd"):
+        doc = doc.replace(f"%({name})s", getattr(cls, f"_{name}", ""))
     for parameter in dataclasses.fields(cls):
         doc = doc.replace(f"%({parameter.name})s", str(parameter.default))
     cls.__doc__ = doc

@@ -58,14 +58,14 @@ OF_MODEL = (
     *("kernel_size", "image_shape", "channels_last", "stride", "pool_size"),
 )
 GradientName = Literal["cd", "pcd", "pt"]
-GRADIENTS: dict[str, type[Gradient]] = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
+GRADIENTS: dict[str, Callable[[], Gradient]] = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
 
 @estimator
 class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
     """Base class of all RBMs: validation, training, features and scores."""
 
-    n_components: PositiveInt = field(default=256, kw_only=False)
+    n_components: PositiveInt | Literal["auto"] = field(default=256, kw_only=False)
     gradient: GradientName | Gradient = "pcd"
     l1: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat | None = None
@@ -82,6 +82,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         "score": "pseudo-likelihood = {:.2f}",
         "reconstruction_error": "reconstruction error = {:.2f}",
     }
+    #: Where "pcd" has other settings, for the docstrings.
+    _pcd: ClassVar[str] = ""
+    #: What the short names of gradients stand for.
+    _gradients: ClassVar[dict[str, Callable[[], Gradient]]] = GRADIENTS
     #: Gibbs sweeps of missing entries after an epoch; None means that no entry may be missing.
     _n_sweeps: ClassVar[int | None] = None
     #: Advice on values outside of the support, for a warning.
@@ -104,7 +108,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
     def _weights_shape(self, n_visible) -> tuple[int, ...]:
         """The shape of `components_`; its second number is the number of visible biases."""
-        return self.n_components, n_visible
+        return self.n_components_, n_visible
 
     def _start(self, visible, hidden, rows) -> tuple[float, float]:
         """Standard deviation of the weights, and mean field of the hidden units, of a new model.
@@ -119,12 +123,18 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         if not (self.encoding_.is_standardised or visible.cumulant_curvature()):
             return 0.1
         if hidden.cumulant_curvature():  # a norm of about one third
-            return 0.3 / (n_visible**0.5 + self.n_components**0.5)
+            return 0.3 / (n_visible**0.5 + self.n_components_**0.5)
         return 1.7 / n_visible**0.5
 
     def _coupling(self, precision) -> Callable[[torch.Tensor], Coupling]:
         """Return a function that makes the coupling from the weights."""
         return partial(Dense, precision=precision)
+
+    def _n_hidden(self, n_rows) -> int:
+        """The number of hidden units (of a convolutional layer, filters) for so many rows."""
+        if self.n_components != "auto":
+            return self.n_components
+        return int(np.clip(n_rows // 10, 16, 256))
 
     def _examine(self, rows) -> None:
         """Record what a new fit depends on, given a sample of the encoded rows."""
@@ -158,8 +168,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """
         name = params.get("gradient", self.gradient)
         nested = any(key.startswith("gradient__") for key in params)
-        if nested and isinstance(name, str) and name in GRADIENTS:
-            params["gradient"] = GRADIENTS[name]()
+        if nested and isinstance(name, str) and name in self._gradients:
+            params["gradient"] = self._gradients[name]()
         return super().set_params(**params)
 
     # Training
@@ -308,6 +318,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             if not mean.isfinite().all():
                 raise ValueError("X has values that are too large for single precision; scale X.")
             self.feature_means_ = as_numpy(mean)
+            self.n_components_ = self._n_hidden(batches.n)
             rows = batches.probe[:, : data.rows.shape[1]]
             self._examine(rows)
             model = self._new_model(mean, rows, batches.dtype, rng)
@@ -362,7 +373,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """The gradient object; a short name such as "pcd" is replaced by an object."""
         gradient = self.gradient
         if isinstance(gradient, str):
-            gradient = GRADIENTS[gradient]()
+            gradient = self._gradients[gradient]()
         gradient._validate_params()
         return gradient
 
@@ -374,7 +385,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         spread, field = self._start(visible, hidden, rows)
         W = rng.normal(0, spread, shape).astype(dtype)
         W = as_tensor(W, mean.device)
-        b, c = W.new_zeros(shape[1]), W.new_full((self.n_components,), field)
+        b, c = W.new_zeros(shape[1]), W.new_full((self.n_components_,), field)
         b0 = visible.field_of_mean(mean)  # (n_visible,)
         model = RBM(visible, hidden, W, b, c, b0, self._coupling(self.precision))
         coupling = model.coupling

@@ -1,6 +1,7 @@
 """RBMClassifier: a restricted Boltzmann machine of rows and their labels, with exact p(y | x)."""
 
 import copy
+from dataclasses import field
 from typing import Any, Literal
 
 import numpy as np
@@ -150,6 +151,7 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
     True
     """
 
+    n_components: PositiveInt = field(default=256, kw_only=False)
     learning_rate: PositiveFloat = 2.0
     batch_size: PositiveInt = 20
     n_iter: NonNegativeInt | None = None

@@ -14,7 +14,7 @@ import torch
 from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -38,7 +38,7 @@ from skebm._sklearn import (
 )
 from skebm.base import BaseRBM
 from skebm.chains import ChainMethod
-from skebm.encoding import Table
+from skebm.encoding import Table, as_array
 from skebm.engine.batches import chunks, to_device
 from skebm.engine.gradients import Gradient
 from skebm.engine.noise import Noise, seed_of
@@ -54,7 +54,7 @@ from skebm.fitting import (
     level_of_caller,
     unchanged_on_error,
 )
-from skebm.rbm import BernoulliRBM
+from skebm.rbm import MOST_NOISE, BernoulliRBM, GaussianRBM, noise_share
 
 
 class OfLastLayer:
@@ -120,8 +120,10 @@ class DBN(
     Parameters
     ----------
     layers : sequence, default=(256, 128)
-        The layers, from the data up. Each is a number of hidden units (it stands for a
-        :class:`BernoulliRBM`), an RBM of this package, or a pair of a name and one of these. A
+        The layers, from the data up. Each is a number of hidden units, an RBM of this package, or
+        a pair of a name and one of these. A number stands for a :class:`BernoulliRBM`; in the
+        first layer, for a :class:`GaussianRBM` if X has values below 0 or above 1, or values
+        between them that are mostly noise as probabilities (`noise_share_` above 0.3). A
         grid search sets a layer by its name, and its parameters by `name__parameter`; layers
         without a name are called layer1, layer2, … A fitted layer in a
         :class:`~sklearn.frozen.FrozenEstimator` is not trained. A :class:`ConvRBM` on top of
@@ -269,16 +271,19 @@ class DBN(
             self.layers = params.pop("layers")
         return self._set_params("_named_layers", **params)
 
-    def _configured(self):
-        """Copies of the layers, with the parameters that the stack sets in them."""
+    def _configured(self, first):
+        """Copies of the layers, with the parameters that the stack sets in them.
+
+        `first` is the kind of RBM that a number stands for in the first layer.
+        """
         named = self._named_layers
         if not named:
             raise ValueError("layers must have at least one layer; got none.")
         self._validate_names([name for name, _ in named])
-        layers = []
+        layers: list[Any] = []
         for name, layer in named:
             if isinstance(layer, Integral) and not isinstance(layer, bool):
-                layers.append(BernoulliRBM(int(layer)))
+                layers.append((BernoulliRBM if layers else first)(int(layer)))
             elif isinstance(layer, BaseRBM) or _is_frozen(layer):
                 layers.append(clone(layer))
             else:
@@ -363,7 +368,8 @@ class DBN(
 
     def _train(self, X, y, sample_weight, *, resume, partial=False, classes=None):
         with unchanged_on_error(self):
-            layers = self._configured()
+            first = type(self.estimators_[0]) if resume else kind_of_rows(X, sample_weight)
+            layers = self._configured(first)
             self._check_layers(layers)
             if resume and len(layers) != len(self.estimators_):
                 raise ValueError(
@@ -797,6 +803,24 @@ class DBN(
 
 def _is_frozen(layer):
     return isinstance(layer, FrozenEstimator) and isinstance(layer.estimator, BaseRBM)
+
+
+def kind_of_rows(X, sample_weight):
+    """The kind of RBM for these rows: BernoulliRBM for values that are mostly near 0 or 1."""
+    try:
+        X = check_array(as_array(X), accept_sparse="csr", ensure_all_finite=False)
+    except (TypeError, ValueError):  # training says what is wrong with X
+        return BernoulliRBM
+    if issparse(X):  # GaussianRBM takes no sparse rows
+        return BernoulliRBM
+    if X.min() < 0 or X.max() > 1:
+        return GaussianRBM
+    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    total, of_squares, n = np.zeros(X.shape[1]), np.zeros(X.shape[1]), 0.0
+    for piece in chunks(X, X.shape[1]):
+        w = np.ones(len(X[piece])) if weight is None else weight[piece]
+        total, of_squares, n = total + w @ X[piece], of_squares + w @ X[piece] ** 2.0, n + w.sum()
+    return GaussianRBM if noise_share(total / n, of_squares / n) > MOST_NOISE else BernoulliRBM
 
 
 def _resumed(layer, fitted):

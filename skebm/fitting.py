@@ -37,7 +37,7 @@ from skebm.engine.noise import Noise, seed_of
 
 RateSchedule = Literal["constant", "linear", "invscaling"]
 #: Version of the fitted attributes, stored in pickles; skebm 0.1 has version 1.
-FORMAT = 2
+FORMAT = 3
 #: Warnings point at the first caller outside of these packages.
 OUR_FRAMES = ("skebm", "sklearn")
 
@@ -125,6 +125,10 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
     def _training_settings(self) -> dict[str, Any]:
         """The settings that `training_state_` belongs to."""
         raise NotImplementedError
+
+    def _is_done(self, history, schedule) -> bool:
+        """Whether training has converged, so that the remaining epochs are not needed."""
+        return False
 
     def _check_convergence(self, history, batches, missing):
         """Warn if the model is worse than a constant one."""
@@ -375,6 +379,8 @@ class Fit:
         keeps_epochs = self.keeps_epochs and not hasattr(self.owner, "_parent_callback_ctx")
         for epoch in range(self.history.n_epochs + 1, self.schedule.end):
             if self.stopping is not None and self.stopping.is_over:
+                break
+            if self.owner._is_done(self.history, self.schedule):
                 break
             subtask = task.subcontext(task_name="epoch")
             subtask.call_on_fit_task_begin(**on_task)

@@ -160,6 +160,17 @@ class BaseNetwork(NetworkAttributes, Trained):
                 W.copy_(torch.from_numpy(rng.normal(0, scale, W.shape)))
                 c.fill_(c.mean())
 
+    def _is_done(self, history, schedule):
+        if self.n_iter is not None or self.early_stopping:
+            return False
+        losses = self._losses(history)[schedule.first - 1 :]
+        best = min(losses[: -self.n_iter_no_change], default=np.inf)
+        return bool(len(losses)) and min(losses) > best - self.tol
+
+    def _losses(self, history):
+        """The loss of the training rows after each epoch."""
+        raise NotImplementedError
+
     def _training_settings(self):
         momentum = self.momentum > 0
         return {"optimizer": self.optimizer, "momentum": momentum, "freeze": self.freeze}
@@ -233,7 +244,8 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
         Rows in a batch.
     n_iter : int or None, default=None
         Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
-        most 500.
+        most 500; without `early_stopping`, it ends when the loss of the training rows has not
+        fallen by more than `tol` for `n_iter_no_change` epochs.
     %(trained)s
     %(unlabeled)s
     class_weight : dict, "balanced" or None, default=None
@@ -254,7 +266,7 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
 
     Notes
     -----
-    `history_` has "log_loss" (in nats) and "accuracy" on 1000 training rows. The history of
+    `history_` has "log_loss" (in nats) and "accuracy" on up to 1000 training rows. The history of
     pre-training is in `dbn_.history_`. For a generative classifier, with the labels as visible
     units of the top layer, use a :class:`DBN` whose last layer is an :class:`RBMClassifier`.
 
@@ -294,6 +306,9 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
         if y is None or self.unlabeled is None:
             return num_samples(X)
         return int((~is_minus_one(np.asarray(y))).sum())
+
+    def _losses(self, history):
+        return history.columns.get("log_loss", [])
 
     def _held_out_scores(self, model):
         return lambda rows, targets: (model(rows).argmax(1) == targets.argmax(1)).double()
@@ -339,7 +354,8 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         Rows in a batch.
     n_iter : int or None, default=None
         Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
-        most 500.
+        most 500; without `early_stopping`, it ends when the loss of the training rows has not
+        fallen by more than `tol` for `n_iter_no_change` epochs.
     %(trained)s
 
     Attributes
@@ -358,8 +374,8 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 
     Notes
     -----
-    `history_` has the "mean_squared_error" on 1000 training rows. The history of pre-training is
-    in `dbn_.history_`.
+    `history_` has the "mean_squared_error" on up to 1000 training rows. The history of pre-training
+    is in `dbn_.history_`.
 
     See Also
     --------
@@ -467,6 +483,10 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
 
     def _n_rows(self, X, y):
         return num_samples(X) if y is None else int((~_without_target(y)).sum())
+
+    def _losses(self, history):
+        scale = np.square(self.target_scale_).mean()
+        return np.array(history.columns.get("mean_squared_error", [])) / scale
 
     def _held_out_scores(self, model):
         return lambda rows, targets: -(model(rows) - targets).square().nanmean(1).nan_to_num()

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import field
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted, check_non_negative
 
-from skebm._shared import NonNegativeInt, PositiveFloat, Probability, estimator
-from skebm.base import BaseRBM, GradientName, OfEncoding
+from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, Probability, estimator
+from skebm.base import GRADIENTS, BaseRBM, GradientName, OfEncoding
 from skebm.encoding import Standardised
 from skebm.engine.dropout import DROPPING
-from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
+from skebm.engine.gradients import CD, PCD, ParallelTempering
 from skebm.engine.units import (
     Bernoulli,
     ContinuousBernoulli,
@@ -25,7 +27,7 @@ from skebm.engine.units import (
     Spin,
     Units,
 )
-from skebm.fitting import RateSchedule
+from skebm.fitting import RateSchedule, as_numpy
 
 Visible = Literal["bernoulli", "mean", "continuous", "spin"]
 Hidden = Literal["bernoulli", "spin", "relu", "nrelu"]
@@ -47,16 +49,14 @@ HIDDEN: dict[str, Callable[[float], Units]] = {
 MOST_NOISE = 0.3
 
 
-def noise_share(rows: torch.Tensor) -> float:
-    """The share of the noise in the variance of draws, whose probabilities are the rows.
+def noise_share(mean: np.ndarray, mean_square: np.ndarray) -> float:
+    """The share of the noise in the variance of draws, whose probabilities are the rows x.
 
     Σ_i mean of x_i(1−x_i) / Σ_i m_i(1−m_i), where m are the means: 0 for zeros and ones, 1 for
     equal rows.
     """
-    rows = rows.clamp(0, 1)
-    mean = rows.mean(0)
-    within, total = (rows * (1 - rows)).mean(0).sum(), (mean * (1 - mean)).sum()
-    return (within / total).item() if total > 0 else 0.0
+    within, total = float((mean - mean_square).sum()), float((mean * (1 - mean)).sum())
+    return min(1.0, max(0.0, within / total)) if total > 0 else 0.0
 
 
 class NoiseShare:
@@ -86,8 +86,9 @@ class BernoulliRBM(NoiseShare, BaseRBM):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Number of hidden units.
+    n_components : int or "auto", default=256
+        Number of hidden units. "auto" is a tenth of the number of rows, at least 16 and at most
+        256.
     learning_rate : float, default=0.1
         Step along the mean gradient of a batch.
     batch_size : int, default=10
@@ -168,7 +169,8 @@ class BernoulliRBM(NoiseShare, BaseRBM):
         return self.visible == self.hidden == "bernoulli"
 
     def _examine(self, rows):
-        self.noise_share_ = noise_share(rows)
+        rows = rows.double().clamp(0, 1)
+        self.noise_share_ = noise_share(as_numpy(rows.mean(0)), as_numpy(rows.square().mean(0)))
 
     def _start(self, visible, hidden, rows):
         if not self._is_binary:
@@ -179,7 +181,7 @@ class BernoulliRBM(NoiseShare, BaseRBM):
         signal = 1 - self.noise_share_
         mean = rows.mean(0).clamp(0, 1)
         variance = (mean * (1 - mean)).sum().item()
-        field = -math.log(max(1.0, self.n_components / 5 - 1))
+        field = -math.log(max(1.0, self.n_components_ / 5 - 1))
         return (1.5 - signal) / max(1, variance) ** 0.5, signal * min(-1, max(field, -4))
 
     def _trainer_settings(self):
@@ -214,8 +216,9 @@ class DropoutRBM(BernoulliRBM):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Number of hidden units.
+    n_components : int or "auto", default=256
+        Number of hidden units. "auto" is a tenth of the number of rows, at least 16 and at most
+        256.
     learning_rate : float, default=0.1
         Step along the mean gradient of a batch.
     batch_size : int, default=10
@@ -336,9 +339,10 @@ class GaussianRBM(LearnedScales, BaseRBM):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Number of hidden units.
-    learning_rate : float, default=0.1
+    n_components : int or "auto", default="auto"
+        Number of hidden units. "auto" is a tenth of the number of rows, at least 16 and at most
+        256: with more units, the model learns the noise of few rows.
+    learning_rate : float, default=0.01
         Step along the mean gradient of a batch.
     batch_size : int, default=10
         Rows in a batch.
@@ -353,9 +357,10 @@ class GaussianRBM(LearnedScales, BaseRBM):
         Type of the hidden units, given the field x = c + W v; a feature is the mean. "bernoulli":
         0 or 1, with mean σ(x). "spin": −1 or 1, with mean tanh x. "relu": a real number ≥ 0 with
         density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the model can be
-        normalised, and `learning_rate=0.01` with `gradient="pcd"` is a better start. "nrelu"
+        normalised. "nrelu"
         samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies with biases
-        −½, −3/2, …, whose number of ones has a mean of about softplus(x) [2]_.
+        −½, −3/2, …, whose number of ones has a mean of about softplus(x) [2]_; it learns faster
+        with `gradient="cd"` and `learning_rate=0.1`.
 
     Attributes
     ----------
@@ -400,8 +405,9 @@ class GaussianRBM(LearnedScales, BaseRBM):
     True
     """
 
+    n_components: PositiveInt | Literal["auto"] = field(default="auto", kw_only=False)
+    learning_rate: PositiveFloat = 0.01
     n_iter: NonNegativeInt | None = None
-    gradient: GradientName | Gradient = "cd"
     learning_rate_schedule: RateSchedule = "linear"
     max_grad_norm: PositiveFloat | None = 10.0
     variance: Literal["learned", "fixed", "unit"] = "learned"
@@ -409,6 +415,10 @@ class GaussianRBM(LearnedScales, BaseRBM):
 
     location_ = OfEncoding()
     scale_ = OfEncoding()
+
+    #: Few chains are a rough estimate for real numbers.
+    _pcd = " (of PCD, here with 100 chains)"
+    _gradients = GRADIENTS | {"pcd": partial(PCD, n_chains=100)}
 
     def _encoding(self):
         return Standardised(self.variance != "unit")
@@ -458,8 +468,9 @@ class PoissonRBM(BaseRBM):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Number of hidden units.
+    n_components : int or "auto", default=256
+        Number of hidden units. "auto" is a tenth of the number of rows, at least 16 and at most
+        256.
     learning_rate : float, default=%(learning_rate)s
         Step along the mean gradient of a batch.
     batch_size : int, default=10

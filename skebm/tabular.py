@@ -27,8 +27,9 @@ class CategoricalRBM(BaseRBM):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Number of hidden units.
+    n_components : int or "auto", default=256
+        Number of hidden units. "auto" is a tenth of the number of rows, at least 16 and at most
+        256.
     learning_rate : float, default=0.1
         Step along the mean gradient of a batch.
     batch_size : int, default=10
@@ -121,8 +122,9 @@ class TabularRBM(CategoricalRBM):
 
     Parameters
     ----------
-    n_components : int, default=256
-        Number of hidden units.
+    n_components : int or "auto", default=256
+        Number of hidden units. "auto" is a tenth of the number of rows, at least 16 and at most
+        256.
     learning_rate : float, default=0.1
         Step along the mean gradient of a batch.
     batch_size : int, default=50

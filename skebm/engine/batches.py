@@ -21,7 +21,7 @@ CHUNK = 2**20
 BLOCK = 2**17
 #: Integer weights mean repeated rows if they are at most this large on average.
 MOST_REPEATS = 10
-#: How many rows the sample `Batches.probe` holds.
+#: How many rows the sample `Batches.probe` holds at most.
 PROBE = 1000
 
 _MOVED_AS_THEY_ARE = tuple(np.dtype(t) for t in ("float32", "float64", "uint8", "bool"))
@@ -83,8 +83,9 @@ class Batches:
     ----------
     mean : Tensor of shape (n_features + n_targets,)
         Weighted mean of the rows.
-    probe : Tensor of shape (PROBE, n_features + n_targets)
-        A random sample of the rows that an epoch visits, the same in every epoch.
+    probe : Tensor of shape (≤ PROBE, n_features + n_targets)
+        The rows that an epoch visits or, if they are more than PROBE, a random sample of them, the
+        same in every epoch.
     """
 
     def __init__(
@@ -121,7 +122,9 @@ class Batches:
             self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])
         if sparse.issparse(targets) and np.any(known := targets.sum(1)[visits] != 0):
             visits = visits[known]  # figures are those of rows whose label is known
-        self.probed = np.random.default_rng(0).choice(visits, size=PROBE)
+        if len(visits) > PROBE:
+            visits = np.random.default_rng(0).choice(visits, size=PROBE)
+        self.probed = visits
         self.refresh()
 
     def refresh(self) -> None:

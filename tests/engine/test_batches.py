@@ -134,10 +134,13 @@ def test_blocks_do_not_change_the_batches(block, monkeypatch):
 
 def test_the_probe_is_a_sample_of_the_visits():
     weight = np.array([0.0, 3.0, 1.0])
-    probe = make(numbered(3), weight).probe
+    few = make(numbered(3), weight).probe
+    assert_array_equal(np.bincount(few[:, 0].long(), minlength=3), weight)  # all of them
+    weight = np.tile(weight, 1000)
+    probe = make(numbered(3000), weight).probe
     assert len(probe) == batches_module.PROBE
-    share = np.bincount(probe[:, 0].long(), minlength=3) / len(probe)
-    assert_allclose(share, weight / 4, atol=0.06)
+    share = np.bincount(probe[:, 0].long() % 3, minlength=3) / len(probe)
+    assert_allclose(share, [0, 0.75, 0.25], atol=0.06)
 
 
 @pytest.mark.gpu
