@@ -359,8 +359,7 @@ class GaussianRBM(LearnedScales, BaseRBM):
         density p(h) ∝ exp(h x − h²/2); weights are then kept so small that the model can be
         normalised. "nrelu"
         samples max(0, x + N(0, σ(x))), an approximation to 64 binary copies with biases
-        −½, −3/2, …, whose number of ones has a mean of about softplus(x) [2]_; it learns faster
-        with `gradient="cd"` and `learning_rate=0.1`.
+        −½, −3/2, …, whose number of ones has a mean of about softplus(x) [2]_.
 
     Attributes
     ----------

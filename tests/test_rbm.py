@@ -119,10 +119,12 @@ def from_an_rbm(n, seed=0):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_learned_variances_are_those_of_the_data(seed, n_components):
     X = from_an_rbm(5000, seed)
-    rbm = GaussianRBM(n_components, random_state=seed).fit(X)
+    # With persistent chains, 256 units explain some of the noise of three features.
+    settings = {"gradient": "cd", "learning_rate": 0.1, "random_state": seed}
+    rbm = GaussianRBM(n_components, **settings).fit(X)
     assert_allclose(np.sqrt(rbm.variances_), [0.5, 1, 2], rtol=0.1)
     # In units of its own, a column changes nothing but its numbers.
-    other = GaussianRBM(n_components, random_state=seed).fit(X * [1e-6, 1.0, 1e6] + [0, 1e3, 0])
+    other = GaussianRBM(n_components, **settings).fit(X * [1e-6, 1.0, 1e6] + [0, 1e3, 0])
     assert_allclose(np.sqrt(other.variances_), [0.5e-6, 1, 2e6], rtol=0.1)
 
 
@@ -133,7 +135,7 @@ def test_learned_variances_are_those_of_the_data(seed, n_components):
         {"hidden": "spin"},
         # At a rate of 0.03 only some seeds reconstruct as well; at 0.01 all that were tried do.
         {"hidden": "relu"},
-        {"hidden": "nrelu", "gradient": "cd", "learning_rate": 0.1},
+        {"hidden": "nrelu"},
     ],
     ids=str,
 )
