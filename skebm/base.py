@@ -414,7 +414,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         rows = batches.probe[:, : len(self.feature_means_)]
         spread = (rows - rows.mean(0)) * self.encoding_.error_scale(rows)
         of_means, excess = spread.square().mean().item(), missing.excess() if missing else 0.0
-        if len(errors) and errors[-1] > 1.5 * of_means > 0:
+        # Draws of a row have its noise, whatever the model.
+        sampled = self._trainer_settings().get("sample_rows", False)
+        noise = (rows * (1 - rows)).mean().item() if sampled else 0.0
+        if len(errors) and errors[-1] + noise > 1.5 * (of_means + noise) > 0:
             what = (
                 f"the mean squared error of its reconstructions is {errors[-1]:.3g}, that of the "
                 f"means of the features {of_means:.3g}"

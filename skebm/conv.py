@@ -11,17 +11,17 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, estimator
-from skebm.base import BaseRBM, GradientName, OfEncoding
+from skebm.base import GradientName, OfEncoding
 from skebm.encoding import Images
 from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Gradient
 from skebm.engine.units import Bernoulli, Gaussian, Pooled, ScaledGaussian, Units
 from skebm.fitting import RateSchedule
-from skebm.rbm import VISIBLE, LearnedScales
+from skebm.rbm import VISIBLE, GreyRBM, LearnedScales
 
 
 @estimator
-class ConvRBM(LearnedScales, BaseRBM):
+class ConvRBM(LearnedScales, GreyRBM):
     """Convolutional restricted Boltzmann machine: filters are applied at every place of an image.
 
     The visible units are the pixels of an image with channels, v_c(i, j). Each map h_f(i, j) of
@@ -83,6 +83,8 @@ class ConvRBM(LearnedScales, BaseRBM):
         be smaller. None means no pooling.
     stride : int, default=1
         Step between neighbouring places of a filter, in pixels.
+    grey_values : {"auto", "mean", "sample"}, default="auto"
+        As in :class:`BernoulliRBM`.
 
     Attributes
     ----------
@@ -90,6 +92,8 @@ class ConvRBM(LearnedScales, BaseRBM):
         Filters W.
     intercept_visible_ : ndarray of shape (n_channels,)
         Visible biases b.
+    noise_share_ : float
+        As in :class:`BernoulliRBM`.
     image_shape_ : tuple of 3 int
         Shape of an image, channels included.
     input_shape_ : tuple of int

@@ -66,7 +66,25 @@ class NoiseShare:
 
 
 @estimator
-class BernoulliRBM(NoiseShare, BaseRBM):
+class GreyRBM(NoiseShare, BaseRBM):
+    """Base class of RBMs for grey values, which may stand for probabilities."""
+
+    visible: str = "bernoulli"
+    grey_values: Literal["auto", "mean", "sample"] = "auto"
+
+    def _examine(self, rows):
+        rows = rows.double().clamp(0, 1)
+        moments = as_numpy(rows.mean(0)), as_numpy(rows.square().mean(0))
+        self.noise_share_ = noise_share(*moments) if self.visible == "bernoulli" else 0.0
+
+    def _trainer_settings(self):
+        is_noisy = self.noise_share_ > MOST_NOISE
+        sample = self.grey_values == "sample" or (self.grey_values == "auto" and is_noisy)
+        return {"sample_rows": sample and self.visible == "bernoulli"}
+
+
+@estimator
+class BernoulliRBM(GreyRBM):
     """Restricted Boltzmann machine with binary visible and binary hidden units.
 
     The joint distribution of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
@@ -108,10 +126,10 @@ class BernoulliRBM(NoiseShare, BaseRBM):
         to 64 binary copies with biases −½, −3/2, …, whose number of ones has a mean of about
         softplus(x) [4]_.
     grey_values : {"auto", "mean", "sample"}, default="auto"
-        What training does with values x between 0 and 1, if units of both layers are
-        "bernoulli". "mean" uses them as they are, like scikit-learn. "sample" draws zeros and
-        ones with these probabilities whenever it visits a row. If most values are far from 0 and
-        1, the features then differ more from row to row. "auto" is "sample" if `noise_share_`,
+        What training does with values x between 0 and 1, if `visible` is "bernoulli". "mean" uses
+        them as they are, like scikit-learn. "sample" draws zeros and ones with these probabilities
+        whenever it visits a row. If most values are far from 0 and 1, the features then differ
+        more from row to row. "auto" is "sample" if `noise_share_`,
         Σ_i mean of x_i(1−x_i) / Σ_i m_i(1−m_i) with the means m, is above 0.3, else "mean".
         There is no difference for zeros and ones.
 
@@ -122,7 +140,8 @@ class BernoulliRBM(NoiseShare, BaseRBM):
     intercept_visible_ : ndarray of shape (n_features,)
         Visible biases b.
     noise_share_ : float
-        Share of the noise in the variance of draws of the training rows: 0 for zeros and ones.
+        Share of the noise in the variance of draws of the training rows: 0 for zeros and ones, and
+        if `visible` is not "bernoulli".
     %(fitted)s
 
     See Also
@@ -159,7 +178,6 @@ class BernoulliRBM(NoiseShare, BaseRBM):
     precision: Literal["highest", "high", "medium"] = "medium"
     visible: Visible = "bernoulli"
     hidden: Hidden = "bernoulli"
-    grey_values: Literal["auto", "mean", "sample"] = "auto"
 
     def _units(self):
         return VISIBLE[self.visible](), HIDDEN[self.hidden](self.temperature)
@@ -167,10 +185,6 @@ class BernoulliRBM(NoiseShare, BaseRBM):
     @property
     def _is_binary(self):
         return self.visible == self.hidden == "bernoulli"
-
-    def _examine(self, rows):
-        rows = rows.double().clamp(0, 1)
-        self.noise_share_ = noise_share(as_numpy(rows.mean(0)), as_numpy(rows.square().mean(0)))
 
     def _start(self, visible, hidden, rows):
         if not self._is_binary:
@@ -185,16 +199,10 @@ class BernoulliRBM(NoiseShare, BaseRBM):
         return (1.5 - signal) / max(1, variance) ** 0.5, signal * min(-1, max(field, -4))
 
     def _trainer_settings(self):
-        if not self._is_binary:
-            return {}
-        sample = self.grey_values == "sample"
-        if self.grey_values == "auto":
-            sample = self.noise_share_ > MOST_NOISE
-        return {
-            "hidden_share": self.noise_share_,
-            "hidden_bias_rate": 3.0,
-            "sample_rows": sample,
-        }
+        settings = super()._trainer_settings()
+        if self._is_binary:
+            settings |= {"hidden_share": self.noise_share_, "hidden_bias_rate": 3.0}
+        return settings
 
 
 @estimator

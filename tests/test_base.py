@@ -630,7 +630,7 @@ def test_the_doc_names_every_parameter():
 def test_a_pickle_of_another_form_is_refused_by_name():
     rbm = BernoulliRBM(2, n_iter=1).fit(np.eye(3))
     state = rbm.__getstate__()
-    assert state.pop("_format") == 2
+    assert state.pop("_format") == 3
     with pytest.raises(ValueError, match=r"another version of skebm.* form 1.*Fit it"):
         BernoulliRBM().__setstate__(state)
     unfitted = {name: value for name, value in state.items() if not name.endswith("_")}

@@ -491,14 +491,15 @@ def test_up_down_moves_nothing_at_a_rate_of_nothing(X):
 
 
 def test_up_down_of_one_layer_is_training_of_that_layer(X):
+    settings = {"learning_rate": 0.1, "learning_rate_schedule": "constant"}
     single = DBN(
-        [GaussianRBM(4, n_iter=3, learning_rate_schedule="constant")],
+        [GaussianRBM(4, n_iter=3, **settings)],
         fine_tune="up-down",
         fine_tune_n_iter=2,
         fine_tune_learning_rate=0.1,
         random_state=0,
     ).fit(X)
-    rbm = GaussianRBM(4, n_iter=5, learning_rate_schedule="constant", random_state=0).fit(X)
+    rbm = GaussianRBM(4, n_iter=5, random_state=0, **settings).fit(X)
     assert_allclose(single.estimators_[0].components_, rbm.components_, rtol=0.05, atol=0.01)
 
 
