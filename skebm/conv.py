@@ -11,17 +11,17 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, estimator
-from skebm.base import GradientName, OfEncoding
+from skebm.base import BaseRBM, GradientName, OfEncoding
 from skebm.encoding import Images
 from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Gradient
 from skebm.engine.units import Bernoulli, Gaussian, Pooled, ScaledGaussian, Units
 from skebm.fitting import RateSchedule
-from skebm.rbm import VISIBLE, GreyRBM, LearnedScales
+from skebm.rbm import VISIBLE, GreyValues, LearnedScales, TakesGreyValues
 
 
 @estimator
-class ConvRBM(LearnedScales, GreyRBM):
+class ConvRBM(LearnedScales, TakesGreyValues, BaseRBM):
     """Convolutional restricted Boltzmann machine: filters are applied at every place of an image.
 
     The visible units are the pixels of an image with channels, v_c(i, j). Each map h_f(i, j) of
@@ -164,6 +164,7 @@ class ConvRBM(LearnedScales, GreyRBM):
     variance: Literal["learned", "fixed"] = "learned"
     pool_size: PositiveInt | None = None
     stride: PositiveInt = 1
+    grey_values: GreyValues = "auto"
 
     _epochs = (2000, 10, 100)
     _outside_support = 'Scale it with MinMaxScaler, or set visible="gaussian" for real-valued data.'

@@ -59,18 +59,15 @@ def noise_share(mean: np.ndarray, mean_square: np.ndarray) -> float:
     return min(1.0, max(0.0, within / total)) if total > 0 else 0.0
 
 
-class NoiseShare:
-    """The type of the attribute of the noise in the rows."""
+GreyValues = Literal["auto", "mean", "sample"]
 
+
+class TakesGreyValues:
+    """A part of RBMs for grey values, which may stand for probabilities."""
+
+    visible: str
+    grey_values: GreyValues
     noise_share_: float
-
-
-@estimator
-class GreyRBM(NoiseShare, BaseRBM):
-    """Base class of RBMs for grey values, which may stand for probabilities."""
-
-    visible: str = "bernoulli"
-    grey_values: Literal["auto", "mean", "sample"] = "auto"
 
     def _examine(self, rows):
         rows = rows.double().clamp(0, 1)
@@ -84,7 +81,7 @@ class GreyRBM(NoiseShare, BaseRBM):
 
 
 @estimator
-class BernoulliRBM(GreyRBM):
+class BernoulliRBM(TakesGreyValues, BaseRBM):
     """Restricted Boltzmann machine with binary visible and binary hidden units.
 
     The joint distribution of a row v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z with ::
@@ -178,6 +175,7 @@ class BernoulliRBM(GreyRBM):
     precision: Literal["highest", "high", "medium"] = "medium"
     visible: Visible = "bernoulli"
     hidden: Hidden = "bernoulli"
+    grey_values: GreyValues = "auto"
 
     def _units(self):
         return VISIBLE[self.visible](), HIDDEN[self.hidden](self.temperature)
