@@ -104,7 +104,7 @@ l1 : float, default=0.0
     Weight of the penalty ‖W‖₁ on `components_`; biases are not penalised.
 max_grad_norm : float or None, default=%(max_grad_norm)s
     Upper limit of the norm of a batch's gradient, over all parameters together.
-centered : bool, default=%(centered)s
+centered : bool, default=True
     Whether to use the centred gradient. It learns better models, and it does not depend on
     which of two states is coded as 1 (J. Melchior, A. Fischer, L. Wiskott: How to
     center deep Boltzmann machines. JMLR 17, 2016).

@@ -120,6 +120,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         return self._weights_spread(visible, hidden, rows.shape[1]), -1.0
 
     def _weights_spread(self, visible, hidden, n_visible) -> float:
+        """Standard deviation of the weights of a new model."""
         if not (self.encoding_.is_standardised or visible.cumulant_curvature()):
             return 0.1
         if hidden.cumulant_curvature():  # a norm of about one third

@@ -274,7 +274,7 @@ class DBN(
     def _configured(self, first):
         """Copies of the layers, with the parameters that the stack sets in them.
 
-        `first` is the kind of RBM that a number stands for in the first layer.
+        `first` makes the RBM that a number stands for in the first layer.
         """
         named = self._named_layers
         if not named:
@@ -368,7 +368,11 @@ class DBN(
 
     def _train(self, X, y, sample_weight, *, resume, partial=False, classes=None):
         with unchanged_on_error(self):
-            first = type(self.estimators_[0]) if resume else kind_of_rows(X, sample_weight)
+
+            def first(n_components):
+                kind = type(self.estimators_[0]) if resume else kind_of_rows(X, sample_weight)
+                return kind(n_components)
+
             layers = self._configured(first)
             self._check_layers(layers)
             if resume and len(layers) != len(self.estimators_):

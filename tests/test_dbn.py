@@ -13,6 +13,7 @@ from scipy.special import expit, logsumexp
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
+from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -756,3 +757,30 @@ def test_a_copy_with_the_same_parameters_is_the_same():
         again = fitted.replaced(fitted.rbm())
         for name in ARRAYS:
             assert_allclose(getattr(again, name), getattr(layer, name), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        (lambda grey: grey > 0.5, BernoulliRBM),
+        (lambda grey: np.where(grey > 0.5, 0.99, 0.01), BernoulliRBM),
+        (lambda grey: grey, GaussianRBM),
+        (lambda grey: 16 * grey, GaussianRBM),
+        (lambda grey: (grey > 0.5) - 0.5, GaussianRBM),
+    ],
+)
+def test_a_number_is_the_first_layer_that_the_rows_ask_for(rows, kind):
+    X = rows(load_digits().data[:200] / 16)
+    dbn = DBN((4, 3), n_iter=1, random_state=0).fit(X)
+    assert [type(layer) for layer in dbn.estimators_] == [kind, BernoulliRBM]
+    assert dbn.set_params(warm_start=True).fit(X).estimators_[0].n_iter_ == 2
+
+
+def test_rows_of_weight_zero_have_no_say_in_the_first_layer():
+    grey = load_digits().data[:200] / 16
+    X, weight = np.vstack([grey > 0.5, grey]), np.repeat([1.0, 0.0], 200)
+    kinds = [
+        type(DBN((4,), n_iter=1).fit(X, sample_weight=w).estimators_[0])
+        for w in (weight, 1 - weight)
+    ]
+    assert kinds == [BernoulliRBM, GaussianRBM]

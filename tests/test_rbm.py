@@ -298,3 +298,14 @@ def test_training_goes_on_with_the_grey_values_of_the_first_rows():
 def test_about_five_units_of_a_new_model_are_on(n_components, digits):
     rbm = BernoulliRBM(n_components, n_iter=0, random_state=0).fit(digits[0] > 0.5)
     assert 4 < rbm.transform(digits[0] > 0.5).sum(1).mean() < 7
+
+
+@pytest.mark.parametrize(("n_rows", "n_components"), [(50, 16), (300, 30), (5000, 256)])
+def test_the_number_of_units_follows_from_the_number_of_rows(n_rows, n_components):
+    X = np.random.default_rng(0).normal(size=(n_rows, 2))
+    rbm = GaussianRBM(n_iter=0).fit(X)
+    assert rbm.n_components_ == len(rbm.components_) == n_components
+    weight = np.r_[np.ones(n_rows // 2), np.zeros(n_rows - n_rows // 2)]
+    assert GaussianRBM(n_iter=0).fit(X, sample_weight=weight).n_components_ == np.clip(
+        n_rows // 20, 16, 256
+    )
