@@ -6,6 +6,11 @@ of logits. "default" starts as torch.nn.Linear does; "scaled" from random weight
 the pre-trained ones, with biases at the mean of theirs. In rows of few labels the stack has seen
 all training rows, and fine-tuning those with a label. A gain is "pretrained" less another start of
 the same seed.
+
+    python benchmarks/dbn_pretraining.py --choose
+
+compares settings of pre-training on a fifth of the training rows, which is held out; test rows are
+not used.
 """
 
 import argparse
@@ -19,12 +24,14 @@ from sklearn.model_selection import train_test_split
 
 from skebm import DBN, BernoulliRBM, DBNClassifier
 
+#: Learning rate of pre-training, and those that `--choose` compares.
+RATE, RATES = 0.05, (0.02, 0.05, 0.1, 0.2)
 #: Sizes, and epochs of pre-training.
 NETWORKS = {"784-2500-10": ((2500,), 10), "784-512-128-64-10": ((512, 128, 64), 40)}
 LAYER = BernoulliRBM(
     gradient="cd",
     batch_size=100,
-    learning_rate=0.05,
+    learning_rate=RATE,
     momentum=0.9,
     weight_decay=2e-4,
     learning_rate_schedule="linear",
@@ -41,9 +48,9 @@ def split(seed, n_rows):
     return train_test_split(X[rows], y[rows], train_size=0.66, random_state=seed)
 
 
-def stack(sizes, epochs, seed):
+def stack(sizes, epochs, seed, rate=RATE):
     layers = [clone(LAYER).set_params(n_components=size) for size in sizes]
-    return DBN(layers, n_iter=epochs, random_state=seed)
+    return DBN(layers, n_iter=epochs, learning_rate=rate, random_state=seed)
 
 
 def started(dbn, start, seed, n_iter):
@@ -72,6 +79,29 @@ def few_labels(dbn, data, seed, options):
             clf = started(dbn, start, seed, n_iter)
             taken = timed(lambda clf=clf, known=known: clf.fit(X[known], y[known]))[1]
             yield (n, n_iter), start, 100 * clf.score(X_test, y_test), taken
+
+
+def choose(name, options):
+    """Print the accuracy on held-out training rows after pre-training at each rate."""
+    sizes, epochs = NETWORKS[name]
+    print(f"\n{name}: right, %, of held-out training rows, {options.seeds} seeds\n")
+    print("| rate | epochs of a layer | all labels | 1,000 labels |\n|---|---|---|---|")
+    for rate in RATES:
+        for factor in (1, 2):
+            results = []
+            for seed in range(options.seeds):
+                X, _, y, _ = split(seed, options.rows)
+                X, X_held, y, y_held = train_test_split(X, y, test_size=0.2, random_state=seed)
+                dbn = stack(sizes, epochs * factor // 2, seed, rate).fit(X)
+                results.append([])
+                for n, n_iter in (
+                    (len(y), options.epochs),
+                    (1000, options.few_updates * 64 // 1000),
+                ):
+                    clf = started(dbn, "pretrained", seed, n_iter).fit(X[:n], y[:n])
+                    results[-1].append(100 * clf.score(X_held, y_held))
+            cells = " | ".join(map(spread, zip(*results)))
+            print(f"| {rate} | {epochs * factor // 2} | {cells} |", flush=True)
 
 
 def table(name, options):
@@ -108,10 +138,11 @@ def main():
     parser.add_argument("--pretraining-epochs", type=int, help="of a layer")
     parser.add_argument("--epochs", type=int, default=5, help="with all labels, and twice as many")
     parser.add_argument("--few-updates", type=int, default=800, help="with few labels")
+    parser.add_argument("--choose", action="store_true", help="compare rates on held-out rows")
     options = parser.parse_args()
     torch.set_num_threads(2)
     for name in options.networks:
-        table(name, options)
+        (choose if options.choose else table)(name, options)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,26 @@
-"""Features of GaussianRBM at default settings, under logistic regression, beside PCA's.
+"""Features of GaussianRBM under logistic regression, beside PCA's.
 
-scikit-learn's digits, wine and breast cancer, raw and standardised; five-fold stratified
-cross-validation, the same folds for all models of a seed. "default" has 256 hidden units, beside as
-many principal components as there are.
+scikit-learn's digits, wine and breast cancer; five-fold stratified cross-validation, the same folds
+for all models of a seed. "means" and "fields" are the output of GaussianRBM at default settings,
+`n_components` aside. "fields, chosen" are standardised fields after training as by default, or at a
+rate of 0.1 for 100 epochs, which a fifth of the training rows decides. "default" has
+`n_components="auto"`, beside as many principal components as there are.
 """
 
 import argparse
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    cross_val_score,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -28,19 +36,22 @@ DATA = {
 def models(width, n_features, seed):
     """The rows of the table, each from raw columns."""
     classifier = LogisticRegression(max_iter=5000)
-    rbm = GaussianRBM(random_state=seed)
-    if width is not None:
-        rbm.set_params(n_components=width)
+    rbm = GaussianRBM("auto" if width is None else width, random_state=seed)
+    fields = clone(rbm).set_params(output="field")
     pca = PCA(width or n_features, random_state=seed)
-    yield "GaussianRBM, raw", make_pipeline(rbm, classifier)
-    yield "GaussianRBM, standardised", make_pipeline(StandardScaler(), rbm, classifier)
+    yield "means", make_pipeline(rbm, classifier)
+    yield "fields", make_pipeline(fields, classifier)
+    longer = {"gaussianrbm__n_iter": [100], "gaussianrbm__learning_rate": [0.1]}
+    pipe = make_pipeline(fields, StandardScaler(), classifier)
+    held_out = StratifiedShuffleSplit(1, test_size=0.2, random_state=seed)
+    yield "fields, chosen", GridSearchCV(pipe, [{}, longer], cv=held_out)
     yield "PCA, raw", make_pipeline(pca, classifier)
     yield "PCA, standardised", make_pipeline(StandardScaler(), pca, classifier)
 
 
 def main(seeds):
     print("| data | width | " + " | ".join(name for name, _ in models(2, 2, 0)) + " |")
-    print("|---|---|---|---|---|---|")
+    print("|---" * 7 + "|")
     for name, (load, widths) in DATA.items():
         X, y = load(return_X_y=True)
         for width in (None, *widths):
@@ -57,7 +68,7 @@ def main(seeds):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(2)
     main(args.seeds)

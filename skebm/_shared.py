@@ -116,7 +116,12 @@ sparsity_cost : float, default=1.0
 temperature : float, default=1.0
     T in p ∝ exp(−E/T). It scales every field and, for real-valued units, the variance.
     The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
-    act on E/T."""
+    act on E/T.
+output : {"mean", "field"}, default="mean"
+    What `transform` gives and `inverse_transform` takes: the means of the hidden units, or their
+    fields (c + W v)/T, which are the log-odds of binary units. A field is not limited to [0, 1]
+    and says more about the row than a mean near 0 or 1: use "field" if there are few hidden units.
+    It can be changed after `fit`. The layers of a stack take means."""
 )
 
 STACK = """\

@@ -73,6 +73,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     sparsity_target: Fraction | None = None
     sparsity_cost: NonNegativeFloat = 1.0
     temperature: PositiveFloat = 1.0
+    output: Literal["mean", "field"] = "mean"
 
     _held_out = """The score of rows of binary or categorical
         features is the pseudo-log-likelihood (exact for few rows, else estimated from some
@@ -470,7 +471,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     # Methods of a fitted model
 
     def transform(self, X: Any) -> np.ndarray:
-        """Features of each row: the means of the hidden units given the row.
+        """Features of each row: means of the hidden units, or fields with `output="field"`.
 
         Parameters
         ----------
@@ -479,9 +480,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         Returns
         -------
         H : ndarray of shape (n_samples, n_components)
-            E[h | v], with the dtype of `components_`.
+            E[h | v], or (c + W v)/T, with the dtype of `components_`.
         """
-        return FittedModel(self).features(X)
+        fitted = FittedModel(self)
+        return fitted.fields(X) if self.output == "field" else fitted.features(X)
 
     def inverse_transform(self, X: Any) -> Any:
         """Means of the visible units given the hidden features, for each row of X.
@@ -489,11 +491,12 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
+            Means or fields of the hidden units, as `output` says.
 
         Returns
         -------
         X_original : ndarray of shape (n_samples, n_features)
-            E[v | h].
+            E[v | h], where h is the mean of the hidden units.
         """
         fitted = FittedModel(self)
         X = check_array(X, dtype=(np.float64, np.float32), input_name="X")
@@ -502,7 +505,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
                 f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform "
                 f"expects {self._n_features_out}, as many as transform gives."
             )
-        return fitted.reconstruct(X)
+        return fitted.reconstruct(X, of_fields=self.output == "field")
 
     def free_energy(self, X: Any) -> np.ndarray:
         """Free energy of each row, F(v) = −log Σ_h exp(−E(v, h)), in nats.

@@ -401,6 +401,12 @@ class DBN(
 
     def _check_layers(self, layers):
         """Refuse combinations of layers that cannot be trained."""
+        for layer, (name, _) in zip(layers, self._named_layers):
+            if (layer.estimator if _is_frozen(layer) else layer).output == "field":
+                raise ValueError(
+                    f'layers: {name} has output="field", but the layers of a stack take means; set '
+                    'output="mean" in it.'
+                )
         for layer, (name, _) in list(zip(layers, self._named_layers))[1:]:
             if not _is_frozen(layer) and isinstance(layer._encoding(), Table):
                 raise ValueError(

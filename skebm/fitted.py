@@ -142,10 +142,19 @@ class FittedModel:
         """The features of each row: (n_samples, n_features_out)."""
         return self.apply(lambda model, v: features(model, v, residual), X)
 
-    def reconstruct(self, H, noise: Noise | None = None):
-        """Rows given features: the means of the visible units, or samples if noise is given."""
+    def fields(self, X):
+        """The field of each feature of each row: (n_samples, n_features_out)."""
+        return self.apply(lambda model, v: model.hidden.feature_fields(model.hidden_field(v)), X)
+
+    def reconstruct(self, H, noise: Noise | None = None, *, of_fields=False):
+        """Rows given features: the means of the visible units, or samples if noise is given.
+
+        With `of_fields`, H holds the fields of the features.
+        """
 
         def rows(model, features):
+            if of_fields:
+                features = model.hidden.features_of_fields(features)
             field = model.visible_field(model.hidden.mean_of_features(features))  # (n, n_visible)
             visible = model.visible.exact()
             v = visible.mean(field) if noise is None else visible.sample(field, noise)

@@ -59,7 +59,7 @@ class BaseNetwork(NetworkAttributes, Trained):
     dropout: Probability = 0.0
     input_dropout: Probability = 0.0
 
-    _epochs = (2000, 10, 500)
+    _epochs = (1000, 10, 50)
     _n_first_tasks = 1
     _loss: ClassVar[Callable]
 
@@ -243,8 +243,8 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
     batch_size : int, default=64
         Rows in a batch.
     n_iter : int or None, default=None
-        Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
-        most 500; without `early_stopping`, it ends when the loss of the training rows has not
+        Number of epochs of fine-tuning. None makes as many as 1000 updates take, at least 10 and at
+        most 50; without `early_stopping`, it ends when the loss of the training rows has not
         fallen by more than `tol` for `n_iter_no_change` epochs.
     %(trained)s
     %(unlabeled)s
@@ -353,8 +353,8 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
     batch_size : int, default=64
         Rows in a batch.
     n_iter : int or None, default=None
-        Number of epochs of fine-tuning. None makes as many as 2000 updates take, at least 10 and at
-        most 500; without `early_stopping`, it ends when the loss of the training rows has not
+        Number of epochs of fine-tuning. None makes as many as 1000 updates take, at least 10 and at
+        most 50; without `early_stopping`, it ends when the loss of the training rows has not
         fallen by more than `tol` for `n_iter_no_change` epochs.
     %(trained)s
 

@@ -348,12 +348,12 @@ class GaussianRBM(LearnedScales, BaseRBM):
     n_components : int or "auto", default="auto"
         Number of hidden units. "auto" is a tenth of the number of rows, at least 16 and at most
         256: with more units, the model learns the noise of few rows.
-    learning_rate : float, default=0.01
+    learning_rate : float, default=0.02
         Step along the mean gradient of a batch.
-    batch_size : int, default=10
+    batch_size : int, default=32
         Rows in a batch.
     n_iter : int or None, default=None
-        Number of epochs. None makes as many as 2000 updates take, at least 20 and at most 100.
+        Number of epochs. None makes as many as 1000 updates take, at least 20 and at most 60.
     %(training)s
     variance : {"learned", "fixed", "unit"}, default="learned"
         Value of σ. "learned": σ starts at the feature's standard deviation in the training data,
@@ -411,13 +411,15 @@ class GaussianRBM(LearnedScales, BaseRBM):
     """
 
     n_components: PositiveInt | Literal["auto"] = field(default="auto", kw_only=False)
-    learning_rate: PositiveFloat = 0.01
+    learning_rate: PositiveFloat = 0.02
+    batch_size: PositiveInt = 32
     n_iter: NonNegativeInt | None = None
     learning_rate_schedule: RateSchedule = "linear"
     max_grad_norm: PositiveFloat | None = 10.0
     variance: Literal["learned", "fixed", "unit"] = "learned"
     hidden: Hidden = "bernoulli"
 
+    _epochs = (1000, 20, 60)
     location_ = OfEncoding()
     scale_ = OfEncoding()
 

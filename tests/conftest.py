@@ -5,6 +5,11 @@ import math
 import os
 from pathlib import Path
 
+# Every process of pytest-xdist has one thread: those of two processes on two cores wait for each
+# other. This must happen before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch

@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.callback.tests._utils import RecordingCallback, StopFitCallback
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
@@ -23,6 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 
 from skebm import (
     CD,
+    DBN,
     PCD,
     BernoulliRBM,
     ConvRBM,
@@ -326,7 +329,8 @@ def test_a_model_of_any_temperature_reproduces_the_data(temperature):
 
 def test_the_variance_of_a_gaussian_rbm_is_its_temperature():
     X = np.random.default_rng(0).normal([5.0, -2.0], 2, size=(500, 2))
-    rbm = GaussianRBM(2, temperature=4.0, variance="unit", n_iter=20, random_state=0).fit(X)
+    rbm = GaussianRBM(2, temperature=4.0, variance="unit", n_iter=20, random_state=0)
+    rbm.set_params(learning_rate=0.01, batch_size=10).fit(X)
     assert_allclose(rbm.variances_, 4)
     drawn = rbm.sample(4000, n_steps=50)
     assert_allclose(drawn.mean(0), X.mean(0), atol=0.3)
@@ -451,6 +455,44 @@ def test_samples_of_a_gaussian_rbm_have_its_mean_and_spread():
     drawn = rbm.sample(4000, n_steps=50)
     assert_allclose(drawn.mean(0), X.mean(0), atol=0.15)
     assert_allclose(drawn.std(0), 1, atol=0.15)
+
+
+@pytest.mark.parametrize(
+    "rbm",
+    [
+        BernoulliRBM(3, temperature=2.0),
+        GaussianRBM(3),
+        GaussianRBM(3, hidden="spin"),
+        GaussianRBM(3, hidden="nrelu"),
+        PoissonRBM(3),
+        RBMClassifier(3),
+        ConvRBM(2, kernel_size=2),
+        ConvRBM(2, kernel_size=2, pool_size=2),
+    ],
+    ids=str,
+)
+def test_fields_are_the_features_before_the_mean(rbm):
+    X = (np.random.default_rng(0).random((40, 16)) < 0.4).astype(float)
+    rbm.set_params(random_state=0, n_iter=3).fit(X, np.arange(40) % 2)
+    means = rbm.transform(X)
+    back = rbm.inverse_transform(means)
+    fields = rbm.set_params(output="field").transform(X)
+    if not isinstance(rbm, ConvRBM):
+        v = X
+        if isinstance(rbm, GaussianRBM):
+            v = (X - rbm.location_) / rbm.scale_ / np.exp(rbm.log_scales_)
+        field = v @ rbm.components_.T + rbm.intercept_hidden_
+        assert_allclose(fields, field / rbm.temperature, rtol=1e-9)
+    hidden = getattr(rbm, "hidden", "bernoulli")
+    if hidden != "nrelu" and not isinstance(rbm, RBMClassifier):  # the mean is one over classes
+        assert_allclose(means, np.tanh(fields) if hidden == "spin" else expit(fields), rtol=1e-9)
+    assert_allclose(rbm.inverse_transform(fields), back, rtol=1e-9)
+
+
+def test_a_stack_refuses_layers_whose_features_are_fields():
+    for layer in (GaussianRBM(3, output="field"), FrozenEstimator(GaussianRBM(3, output="field"))):
+        with pytest.raises(ValueError, match=r'layers: .*has output="field".*set output="mean"'):
+            DBN([layer, 2]).fit(np.random.default_rng(0).normal(size=(20, 4)))
 
 
 def test_inverse_transform_is_the_mean_of_the_visible_units():

@@ -115,7 +115,15 @@ class Units(ABC):
 
     def features(self, field: Tensor) -> Tensor:
         """Features of the units, given their field."""
-        return self.mean(field)
+        return self.features_of_fields(self.feature_fields(field))
+
+    def feature_fields(self, field: Tensor) -> Tensor:
+        """The field of each feature; for a feature that is a probability, its log-odds."""
+        return field
+
+    def features_of_fields(self, fields: Tensor) -> Tensor:
+        """The features, given their fields."""
+        return self.mean(fields)
 
     def mean_of_features(self, features: Tensor) -> Tensor:
         """The means of the units, given their features."""
@@ -384,8 +392,11 @@ class Pooled(Units):
         rest = (1 - share.sum(0)).clamp(min=1e-3)  # P(no unit is 1)
         return self._units((share.clamp(min=1e-3) / rest).log(), None)
 
-    def features(self, field: Tensor) -> Tensor:
-        return self._blocks(field).logsumexp(0).sigmoid().flatten(-3)  # (…, n_blocks)
+    def feature_fields(self, field: Tensor) -> Tensor:
+        return self._blocks(field).logsumexp(0).flatten(-3)  # (…, n_blocks)
+
+    def features_of_fields(self, fields: Tensor) -> Tensor:
+        return fields.sigmoid()
 
     def mean_of_features(self, features: Tensor) -> Tensor:
         # All units of a block get the same share of its feature.
