@@ -210,9 +210,10 @@ def default_settings(data, name, seed):
     return np.mean([estimator.fit(X[a], y[a]).score(X[b], y[b]) for a, b in folds])
 
 
-def table_of_default_settings(parallel, seeds):
+def table_of_default_settings(parallel, seeds, only):
     sets = ("MNIST", "digits", "breast cancer", "faces", "wine", "diabetes")
-    jobs = [(d, n, s) for d in sets for n, _ in models(d, 0) for s in range(seeds)]
+    named = [(d, n) for d in sets for n, _ in models(d, 0) if only is None or n in only]
+    jobs = [(*pair, seed) for pair in named for seed in range(seeds)]
     found = dict(zip(jobs, parallel(delayed(default_settings)(*job) for job in jobs)))
     names = list(dict.fromkeys(name for _, name, _ in jobs))
     print("| model | " + " | ".join(sets) + " |")
@@ -226,8 +227,12 @@ def table_of_default_settings(parallel, seeds):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", choices=["equal", "default"], default="equal")
+    parser.add_argument("--models", nargs="*", help="rows of the table of default settings")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
-    table = table_of_equal_arguments if args.table == "equal" else table_of_default_settings
-    table(Parallel(args.jobs, batch_size=1, verbose=0), args.seeds)
+    parallel = Parallel(args.jobs, batch_size=1, verbose=0)
+    if args.table == "equal":
+        table_of_equal_arguments(parallel, args.seeds)
+    else:
+        table_of_default_settings(parallel, args.seeds, args.models)

@@ -207,8 +207,8 @@ class BernoulliRBM(TakesGreyValues, BaseRBM):
 class DropoutRBM(BernoulliRBM):
     """Bernoulli RBM that is trained with dropout.
 
-    In every update, each training row gets its own mask, r for hidden units or m for weights,
-    which is the same in both phases and in the gradient ::
+    In every update, each training row gets a mask that is drawn anew, r for hidden units or m for
+    weights. It is the same in both phases and in the gradient ::
 
         drop="units"    F_r(v) = −v·b − Σ_j r_j softplus(c_j + W_j·v)            [1]_
         drop="weights"  F_m(v) = −v·b − Σ_j softplus(c_j + (W ∘ m)_j·v)          [2]_
@@ -241,7 +241,8 @@ class DropoutRBM(BernoulliRBM):
     dropout : float, default=0.5
         Probability of being dropped; 0 is :class:`BernoulliRBM`, bit for bit. "energy" ignores it.
     drop : {"units", "weights", "energy"}, default="units"
-        What is dropped. "weights" costs batch_size times the memory of `components_`.
+        What is dropped. With "weights", the rows of a batch share 8 masks, or a few more if 8
+        does not divide `batch_size`; it needs as many times the memory of `components_`.
 
     Attributes
     ----------

@@ -5,20 +5,26 @@
     energy  : as units, with r_ij = 1 where I_ij / max I < u_ij,  u uniform,
               I_ij = (P(h_j = 1 | v′_i) / P(h_j = 1 | v_i)) / |E(v′_i, h′_i) − E(v_i, h_i)|
 
-Each training case has a mask of its own in each update. The mask is the same in both phases and in
-the gradient: a dropped unit gets no gradient from that case. The number of rows in the model phase
-is a multiple of the number of cases, and row i uses the mask of case i modulo the number of cases.
+Masks are drawn anew in each update and are the same in both phases and in the gradient: a dropped
+unit gets no gradient from that case. Each training case has its own mask of units. Cases share
+masks of weights, because such a mask is as large as the weights: case i uses mask i modulo the
+number of masks, which divides the number of cases. Each case alone has the same law of masks as if
+it had a mask of its own. The number of rows in the model phase is a multiple of the number of
+cases, and its row i uses mask i modulo the number of masks, too.
 """
 
 import copy
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from skebm.engine.models import RBM, Beta, Dense, Joint, Pair, grad, path
 from skebm.engine.noise import Noise
+
+#: How many masks of weights are drawn for a batch, at least, if it has so many cases.
+N_MASKS = 8
 
 
 class Dropping(RBM):
@@ -49,7 +55,7 @@ class Dropping(RBM):
         W, c = self.W * of_weights, self.c * of_biases
         return RBM(self.visible, self.hidden, W, self.b, c, self.b0, self._dense)
 
-    def begin_update(self, data: Joint, noise: Noise) -> RBM:
+    def begin_update(self, data: Joint, noise: Noise) -> Self:
         update = copy.copy(self)
         update.mask = self.draw_mask(data, noise)
         return update
@@ -129,22 +135,32 @@ class DroppedWeights(Dropping):
     """Weights are kept with probability 1 − rate."""
 
     scales = (True, False)
+    #: W of each mask in this update: (n_masks, n_hidden, n_visible).
+    masked_weights: Tensor
+
+    def begin_update(self, data: Joint, noise: Noise) -> Self:
+        update = super().begin_update(data, noise)
+        assert update.mask is not None
+        update.masked_weights = self.W * update.mask
+        return update
 
     def kept_shares(self) -> tuple[float, float]:
         return 1 - self.rate, 1 - self.rate
 
     def draw_mask(self, data: Joint, noise: Noise) -> Tensor:
-        return noise.bernoulli(self._coins(len(data.v), *self.W.shape))
+        n = len(data.v)
+        n_masks = next(k for k in range(min(N_MASKS, n), n + 1) if n % k == 0)
+        return noise.bernoulli(self._coins(n_masks, *self.W.shape))
 
     def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
         if self.mask is None:
             return super().hidden_field(v, beta)
-        return path(_each(self.W * self.mask, v) + self.c, beta)  # (n, n_hidden)
+        return path(_each(self.masked_weights, v) + self.c, beta)  # (n, n_hidden)
 
     def visible_field(self, h: Tensor, beta: Beta = 1.0) -> Tensor:
         if self.mask is None:
             return super().visible_field(h, beta)
-        return path(_each((self.W * self.mask).mT, h) + self.b, beta, self.b0)  # (n, n_visible)
+        return path(_each(self.masked_weights.mT, h) + self.b, beta, self.b0)  # (n, n_visible)
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
@@ -153,7 +169,7 @@ class DroppedWeights(Dropping):
         mask = self.mask
         assert mask is not None
         v, h = (x.view(-1, len(mask), x.shape[1]) for x in (states.v, states.h))
-        products = torch.einsum("knh,knd->nhd", h, v)  # (n_cases, n_hidden, n_visible)
+        products = torch.einsum("knh,knd->nhd", h, v)  # (n_masks, n_hidden, n_visible)
         grad(self.W).copy_(products.mul_(mask).sum(0))
         if offsets is not None:
             self.coupling.center_(grad(self.W), grad(self.b), grad(self.c), *offsets)
@@ -161,8 +177,8 @@ class DroppedWeights(Dropping):
 
 
 def _each(matrices: Tensor, x: Tensor) -> Tensor:
-    """The product of each row with its case's matrix, for matrices (n_cases, k, m): (n, k)."""
-    cases = x.view(-1, len(matrices), x.shape[1]).permute(1, 2, 0)  # (n_cases, m, n / n_cases)
+    """The product of each row with its mask's matrix, for matrices (n_masks, k, m): (n, k)."""
+    cases = x.view(-1, len(matrices), x.shape[1]).permute(1, 2, 0)  # (n_masks, m, n / n_masks)
     return torch.bmm(matrices, cases).permute(2, 0, 1).reshape(len(x), -1)
 
 

@@ -83,6 +83,25 @@ def test_the_gradient_of_a_case_is_that_of_its_restricted_model(kind, seed):
         assert_close(model.parameters()[name].grad, value, **EXACT)
 
 
+@pytest.mark.parametrize(("n", "n_masks"), [(7, 7), (8, 8), (10, 10), (16, 8), (18, 9), (40, 8)])
+def test_cases_share_masks_of_weights(n, n_masks):
+    plain, model, v = dropping("weights", n=n)
+    assert len(model.mask) == n_masks
+    assert len({tuple(m.flatten().tolist()) for m in model.mask}) == n_masks
+    weight, v = torch.rand(2 * n).double() - 0.5, torch.cat([v, 1 - v])
+    h = model.hidden_field(v)
+    model.set_grad(Joint(v, h.clone(), weight))
+    gradient = torch.zeros_like(plain.W)
+    for i in range(2 * n):
+        mask = model.mask[i % n_masks]
+        one = restricted(plain, "weights", mask)
+        assert_close(h[i], one.hidden_field(v[i : i + 1])[0], **EXACT)
+        back = model.visible_field(h.sigmoid())[i]
+        assert_close(back, one.visible_field(h.sigmoid()[i : i + 1])[0], **EXACT)
+        gradient += weight[i] * mask * torch.outer(h[i], v[i])
+    assert_close(model.W.grad, gradient, **EXACT)
+
+
 def masked_free_energy(kind, mask, v, W, b, c):
     """F_r or F_m of each row and its mask, written out."""
     if kind == "weights":
@@ -167,10 +186,12 @@ def test_the_mask_is_held_through_an_update_and_drawn_again_for_the_next(kind, g
 @pytest.mark.parametrize("kind", ["units", "weights"])
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.9])
 def test_so_many_are_kept(kind, rate):
-    _, model, _ = dropping(kind, n=4000, rate=rate)
-    assert abs(model.mask.mean() - (1 - rate)) < 4.5 * (rate * (1 - rate) / 12_000) ** 0.5 + 1e-12
+    _, model, v = dropping(kind, n=8, rate=rate)
+    noise = Noise(0)
+    masks = torch.cat([with_masks(model, v, noise).mask for _ in range(500)])
+    assert abs(masks.mean() - (1 - rate)) < 4.5 * (rate * (1 - rate) / 12_000) ** 0.5 + 1e-12
     # Independent between cases and units.
-    flat = model.mask.flatten(1)
+    flat = masks.flatten(1)
     if rate:
         covariance = torch.cov(flat.T)
         assert (covariance - torch.diag(covariance.diag())).abs().max() < 0.03
