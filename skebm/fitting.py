@@ -403,6 +403,10 @@ class Fit:
 
     def epoch(self, epoch):
         """Train for one epoch, measure, and record the measures."""
+        with devices.threads(self.batches.batch_size * self.trainer.model.row_products):
+            self._epoch(epoch)
+
+    def _epoch(self, epoch):
         owner, trainer = self.owner, self.trainer
         begin = time.perf_counter()
         self.noise.restart(seed_of(self.rng))

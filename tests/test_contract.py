@@ -31,6 +31,7 @@ from skebm import (
     PoissonRBM,
     TabularRBM,
 )
+from skebm._shared import estimator as declared
 from skebm.base import BaseRBM
 from skebm.encoding import Encoding
 
@@ -481,6 +482,53 @@ def test_a_device_that_is_gone_is_replaced_by_the_cpu_with_a_warning(Estimator, 
     estimator.set_params(device="cuda:77")
     with pytest.warns(UserWarning, match="device='cuda:77' is not present"):
         assert_allclose(estimator.transform(X), expected)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "n_threads"),
+    [
+        (BernoulliRBM(20, batch_size=100), 1),
+        (BernoulliRBM(600, batch_size=200), 2),
+        (GaussianRBM(20), 1),
+        (ConvRBM(8, kernel_size=3), 1),
+        (ConvRBM(200, kernel_size=3, batch_size=100), 2),
+    ],
+    ids=str,
+)
+def test_small_updates_have_one_thread(estimator, n_threads):
+    seen = set()
+
+    @declared
+    class Watched(CD):
+        def __call__(self, *args):
+            seen.add(torch.get_num_threads())
+            return super().__call__(*args)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        X = np.random.default_rng(0).random((200, 64))
+        estimator.set_params(gradient=Watched(), n_iter=1).fit(X)
+        assert seen == {n_threads}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("Estimator", [BernoulliRBM, GaussianRBM, ConvRBM, skebm.DBNClassifier])
+def test_bits_of_a_small_fit_do_not_depend_on_the_number_of_threads(Estimator):
+    before, X = torch.get_num_threads(), np.random.default_rng(0).random((200, 64))
+    fitted = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            fitted.append(vars(Estimator(random_state=0, n_iter=2).fit(X, np.arange(200) % 2)))
+    finally:
+        torch.set_num_threads(before)
+    arrays = {name: value for name, value in fitted[0].items() if isinstance(value, np.ndarray)}
+    assert {"components_", "coef_"} & set(arrays)
+    for name, value in arrays.items():
+        assert_array_equal(value, fitted[1][name], err_msg=name)
 
 
 @every_estimator

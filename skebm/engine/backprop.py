@@ -60,6 +60,11 @@ class Network:
         """How many numbers all layers together compute for one row."""
         return sum(layer.model.row_size for layer in self.layers)
 
+    @property
+    def row_products(self) -> int:
+        """How many multiplications the outputs for one row take."""
+        return sum(layer.model.row_products for layer in self.layers) + self.V.numel()
+
     def without_dropout(self) -> "Network":
         return self
 

@@ -1,4 +1,4 @@
-"""The device and the floating-point type of the computations."""
+"""The device, the threads and the floating-point type of the computations."""
 
 import warnings
 from collections.abc import Iterator
@@ -35,6 +35,28 @@ def float_type(dtype: np.dtype) -> np.dtype:
     """The type of computations: float32 if it can hold all values of `dtype`, else float64."""
     single = np.result_type(dtype, np.float32) == np.float32
     return np.dtype(np.float32 if single else np.float64)
+
+
+#: With at most this many multiplications, a product of an update is computed by one thread.
+ONE_THREAD = 2**22
+
+
+@contextmanager
+def threads(n_multiplications: int) -> Iterator[None]:
+    """Use one thread of torch for small updates, and put the number back afterwards.
+
+    The threads of torch wait for each other actively. A small product then takes longer than with
+    one thread, and many times as long if another process uses the same cores.
+    """
+    before = torch.get_num_threads()
+    if before == 1 or n_multiplications > ONE_THREAD:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

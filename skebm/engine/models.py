@@ -269,6 +269,11 @@ class RBM:
         """How many numbers the model computes for one row."""
         return self.n_visible + self.hidden.fields_per_unit * self.n_hidden
 
+    @property
+    def row_products(self) -> int:
+        """How many multiplications the fields of one row take."""
+        return self.W.numel() * self.coupling.n_places
+
     def hidden_field(self, v: Tensor, beta: Beta = 1.0) -> Tensor:
         return path(self.coupling.up(v, self.c), beta)  # (n, n_hidden)
 

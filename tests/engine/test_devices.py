@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from skebm.engine.devices import float_type, resolve
+from skebm.engine.devices import ONE_THREAD, float_type, resolve, threads
 
 
 def test_auto_is_cuda_where_there_is_one():
@@ -16,6 +16,27 @@ def test_auto_is_cuda_where_there_is_one():
 def test_other_names_are_refused(name):
     with pytest.raises(ValueError, match="device must be 'auto', 'cpu', 'cuda'"):
         resolve(name)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_small_updates_have_one_thread(two_threads):
+    with threads(ONE_THREAD):
+        assert torch.get_num_threads() == 1
+        with threads(ONE_THREAD + 1):  # a fit inside of a fit
+            assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with threads(ONE_THREAD + 1):
+        assert torch.get_num_threads() == 2
+    with pytest.raises(KeyError), threads(1):
+        raise KeyError
+    assert torch.get_num_threads() == 2
 
 
 def test_an_absent_device_is_an_error_or_a_warning():
