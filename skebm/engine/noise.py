@@ -47,12 +47,13 @@ class Noise:
         self._blocks.clear()
 
     def bernoulli(self, probability: Tensor, out: Tensor | None = None) -> Tensor:
-        """Independent draws of 1 (with the given probability) or 0: like `probability`."""
+        """Independent draws of 1 (with the given probability) or 0: like `probability`.
+
+        A probability of NaN gives 0. `torch.bernoulli` would stop the whole process on CUDA.
+        """
         out = torch.empty_like(probability) if out is None else out
-        if self.shared:
-            return torch.lt(self.uniform(probability), probability, out=out)
-        if self.on_device:
-            return torch.bernoulli(probability, generator=self.generator, out=out)
+        if self.shared or self.on_device:
+            return torch.lt(self.uniform(out), probability, out=out)
         blocks = self._blocks.get(probability.shape)
         if blocks is None:
             blocks = self._blocks[probability.shape] = self._uniform_blocks(probability.shape)

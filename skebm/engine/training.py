@@ -174,9 +174,10 @@ class Trainer:
         With `sample_rows`, the numbers of a row are probabilities, and the step takes a draw.
         """
         v = self.phases.data.v
-        v.copy_(self.model.visible.from_rows(rows))
         if self.sample_rows:
-            noise.bernoulli(v.clamp_(0, 1), out=v)
+            noise.bernoulli(rows, out=v)
+        else:
+            v.copy_(self.model.visible.from_rows(rows))
         if weight is not self._weight:  # full batches share one tensor
             self.phases.set_weight(weight / self.model.coupling.n_places)
             self._weight = weight

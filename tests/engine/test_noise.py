@@ -31,3 +31,12 @@ def test_streams_go_on_and_have_their_laws():
     assert abs(z.mean()) < 4 / 316
     assert abs(z.var() - 1) < 0.02
     assert sorted(noise.permutation(50).tolist()) == list(range(50))
+
+
+def test_a_probability_beyond_the_interval_is_certain_and_nan_gives_zero():
+    p = torch.tensor([-1.0, 0.0, 1.0, 2.0, torch.nan]).repeat(1000, 1)
+    for noise in (Noise(0), Noise(0, shared=True)):
+        assert torch.equal(noise.bernoulli(p), (p >= 1).float())
+    out = torch.empty(3, 4, dtype=torch.float64)
+    noise = Noise(0)
+    assert (noise.bernoulli(torch.ones(3, 4, dtype=torch.uint8), out=out) == 1).all()
