@@ -698,6 +698,25 @@ def test_pseudo_likelihood_is_the_sum_of_the_log_conditionals(name, seed, n_visi
     assert_close(model.pseudo_log_likelihood(all_v, twice), by_one[0], **EXACT)
 
 
+@pytest.mark.parametrize("n_units", [1, 2, 3, 7, 33, 100])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 8.0, 60.0, 500.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("grey", [False, True])
+def test_the_gain_of_a_change_is_the_difference_of_the_cumulants(n_units, scale, dtype, grey):
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    field, steps = 5 * normal(4, 1, 1, n_units), scale * normal(1, 6, 1, n_units)
+    change = normal(4, 6, 1, 1) if grey else normal(4, 6, 1, 1).sign()
+    expected = Bernoulli().cumulant(field + change * steps) - Bernoulli().cumulant(field)
+    gains = Bernoulli().gains(field.to(dtype), steps.to(dtype), change.to(dtype))
+    size = (change * steps).abs().sum(-1).max().item() + n_units
+    tolerance = {torch.float32: 3e-7, torch.float64: 1e-14}[dtype] * size
+    assert_close(gains, expected.to(dtype), rtol=0, atol=tolerance)
+
+
 # 8. Special cases
 
 

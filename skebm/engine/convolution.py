@@ -141,18 +141,16 @@ class Convolution(Coupling):
     def change_size(self, n_sites: int) -> int:
         return self.n_visible + self.n_hidden
 
-    def hidden_gains(
-        self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges
-    ) -> tuple[Tensor, Tensor | float]:
+    def hidden_gains(self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges) -> Tensor:
         before = hidden.cumulant_terms(self.up(v, c))  # (n, n_terms)
         change = changes.change[..., 0]  # (n, n_sites)
         if change.shape == v.shape:
-            return self._all_gains(hidden, v, c, change, before)[..., None], 0.0
+            return self._all_gains(hidden, v, c, change, before)[..., None]
         after = []
         for pixel, amount in zip(changes.unit[..., 0].unbind(1), change.unbind(1)):
             changed = v.scatter_add(1, pixel[:, None], amount[:, None])
             after.append(hidden.cumulant(self.up(changed, c)))
-        return torch.stack(after, 1)[..., None], before.sum(1)[:, None, None]  # (n, n_sites, 1)
+        return (torch.stack(after, 1) - before.sum(1, keepdim=True))[..., None]  # (n, n_sites, 1)
 
     def _all_gains(
         self, hidden: Units, v: Tensor, c: Tensor, change: Tensor, before: Tensor

@@ -107,12 +107,10 @@ class Coupling(ABC):
         """gb ← Σ_i weight_i v_i and gc ← Σ_i h_i, also summed over units that share a bias."""
 
     @abstractmethod
-    def hidden_gains(
-        self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges
-    ) -> tuple[Tensor, Tensor | float]:
-        """The hidden cumulant after each single change of v, and before it.
+    def hidden_gains(self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges) -> Tensor:
+        """The gain of the hidden cumulant by each single change of v.
 
-        The first tensor has a value for each element of `changes.unit` in each row.
+        The tensor has a value for each element of `changes.unit` in each row.
         """
 
     @abstractmethod
@@ -203,14 +201,12 @@ class Dense(Coupling):
         torch.mv(states.v_t, states.weight, out=gb)
         torch.mv(states.h_t, states.ones, out=gc)
 
-    def hidden_gains(
-        self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges
-    ) -> tuple[Tensor, Tensor | float]:
+    def hidden_gains(self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges) -> Tensor:
         field = self.up(v, c)[:, None, None]  # (n, 1, 1, n_hidden)
-        changed = field + changes.change[..., None] * self.weight.T[changes.unit]  # (…, n_hidden)
+        steps, change = self.weight.T[changes.unit], changes.change[..., None]
         if changes.emptied is not None:
-            changed = changed - self.weight.T[changes.emptied]
-        return hidden.cumulant(changed), hidden.cumulant(field)
+            steps, change = change * steps - self.weight.T[changes.emptied], change.new_ones(())
+        return hidden.gains(field, steps, change)
 
     def change_size(self, n_sites: int) -> int:
         return n_sites * self.n_hidden
@@ -445,8 +441,7 @@ class RBM:
         gain = changes.change * bias[changes.unit]  # (n, n_sites, n_changes)
         if changes.emptied is not None:
             gain = gain - bias[changes.emptied]
-        after, before = self.coupling.hidden_gains(self.hidden, v, self.c, changes)
-        gain = gain + after - before
+        gain = gain + self.coupling.hidden_gains(self.hidden, v, self.c, changes)
         if changes.allowed is not None:
             gain = gain.masked_fill(~changes.allowed, -math.inf)
         return -softplus(gain.logsumexp(-1)).sum(-1) * share

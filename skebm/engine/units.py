@@ -107,6 +107,10 @@ class Units(ABC):
         """The terms whose sum is `cumulant`: (…, n_terms)."""
         return self.cumulant(field[..., None])
 
+    def gains(self, field: Tensor, steps: Tensor, change: Tensor) -> Tensor:
+        """cumulant(field + change · steps) − cumulant(field), for tensors that broadcast."""
+        return self.cumulant(field + change * steps) - self.cumulant(field)
+
     def cumulant_curvature(self) -> float:
         """The s for which the cumulant grows as s field²/2; 0 if it grows more slowly."""
         return 0.0
@@ -239,6 +243,28 @@ class Bernoulli(Binary):
         first, second, third, fourth, rest = t.split([n, n, n, n, t.shape[-1] - 4 * n], -1)
         logs = (first * second).mul_(third).mul_(fourth).log_().sum(-1) + rest.log().sum(-1)
         return t.reciprocal_(), logs.sub_(linear)
+
+    def gains(self, field: Tensor, steps: Tensor, change: Tensor) -> Tensor:
+        # With p = σ(f), the gain is Σ_j log(1 − p_j + p_j e^(x s_j)). The product of some terms
+        # needs one logarithm. If all |x| are equal, each step has only two values of e^(x s).
+        size = change.abs().amax()
+        largest = float(size * steps.abs().amax())
+        limit = math.log(torch.finfo(field.dtype).max) * 0.9
+        if largest > limit / 2:
+            return super().gains(field, steps, change)
+        if bool((change.abs() == size).all()):
+            up = (size * steps).exp_()
+            terms = torch.lerp(up.reciprocal(), up, (change > 0).to(up))  # (…, n_units)
+        else:
+            terms = (change * steps).exp_()
+        torch.addcmul(torch.sigmoid(-field), torch.sigmoid(field), terms, out=terms)
+        # After k halvings, a product has at most 2^(k + 1) terms.
+        while terms.shape[-1] > 1 and (largest := 2 * largest) <= limit / 2:
+            half = terms.shape[-1] // 2
+            products = terms[..., :half].mul_(terms[..., half : 2 * half])
+            products[..., :1].mul_(terms[..., 2 * half :].prod(-1, keepdim=True))
+            terms = products
+        return terms.log().sum(-1)
 
     def field_of_mean(self, mean: Tensor) -> Tensor:
         return torch.logit(mean, eps=1e-3)
