@@ -289,6 +289,12 @@ class DropoutRBM(BernoulliRBM):
     dropout: Probability = 0.5
     drop: Literal["units", "weights", "energy"] = "units"
 
+    def _start(self, visible, hidden, rows):
+        if self.drop == "weights" and self.dropout > 0:
+            # Units that are rarely on learn little behind a mask of weights.
+            return BaseRBM._start(self, visible, hidden, rows)
+        return super()._start(visible, hidden, rows)
+
     def _in_training(self, model, batches):
         gradient, size = self._resolved_gradient(), batches.batch_size
         n_chains = getattr(gradient, "n_chains", None)
