@@ -360,7 +360,7 @@ class GaussianRBM(LearnedScales, BaseRBM):
     batch_size : int, default=32
         Rows in a batch.
     n_iter : int or None, default=None
-        Number of epochs. None makes as many as 1000 updates take, at least 20 and at most 60.
+        Number of epochs. None makes as many as 1000 updates take, at least 20 and at most 80.
     %(training)s
     variance : {"learned", "fixed", "unit"}, default="learned"
         Value of σ. "learned": σ starts at the feature's standard deviation in the training data,
@@ -426,7 +426,7 @@ class GaussianRBM(LearnedScales, BaseRBM):
     variance: Literal["learned", "fixed", "unit"] = "learned"
     hidden: Hidden = "bernoulli"
 
-    _epochs = (1000, 20, 60)
+    _epochs = (1000, 20, 80)
     location_ = OfEncoding()
     scale_ = OfEncoding()
 
