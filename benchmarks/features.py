@@ -210,8 +210,8 @@ def default_settings(data, name, seed):
     return np.mean([estimator.fit(X[a], y[a]).score(X[b], y[b]) for a, b in folds])
 
 
-def table_of_default_settings(parallel, seeds, only):
-    sets = ("MNIST", "digits", "breast cancer", "faces", "wine", "diabetes")
+def table_of_default_settings(parallel, seeds, only, data):
+    sets = ("MNIST", *LOADERS) if data is None else data
     named = [(d, n) for d in sets for n, _ in models(d, 0) if only is None or n in only]
     jobs = [(*pair, seed) for pair in named for seed in range(seeds)]
     found = dict(zip(jobs, parallel(delayed(default_settings)(*job) for job in jobs)))
@@ -228,6 +228,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", choices=["equal", "default"], default="equal")
     parser.add_argument("--models", nargs="*", help="rows of the table of default settings")
+    parser.add_argument("--data", nargs="*", help="columns of the table of default settings")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
@@ -235,4 +236,4 @@ if __name__ == "__main__":
     if args.table == "equal":
         table_of_equal_arguments(parallel, args.seeds)
     else:
-        table_of_default_settings(parallel, args.seeds, args.models)
+        table_of_default_settings(parallel, args.seeds, args.models, args.data)

@@ -49,10 +49,11 @@ def models(width, n_features, seed):
     yield "PCA, standardised", make_pipeline(StandardScaler(), pca, classifier)
 
 
-def main(seeds):
+def main(seeds, data):
     print("| data | width | " + " | ".join(name for name, _ in models(2, 2, 0)) + " |")
     print("|---" * 7 + "|")
-    for name, (load, widths) in DATA.items():
+    for name in data:
+        load, widths = DATA[name]
         X, y = load(return_X_y=True)
         for width in (None, *widths):
             scores = {}
@@ -69,6 +70,7 @@ def main(seeds):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", nargs="*", default=list(DATA), choices=list(DATA))
     args = parser.parse_args()
     torch.set_num_threads(2)
-    main(args.seeds)
+    main(args.seeds, args.data)
