@@ -38,7 +38,7 @@ def float_type(dtype: np.dtype) -> np.dtype:
 
 
 #: With at most this many multiplications, a product of an update is computed by one thread.
-ONE_THREAD = 2**21
+ONE_THREAD = 2**22
 
 
 @contextmanager
