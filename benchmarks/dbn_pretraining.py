@@ -14,6 +14,7 @@ not used.
 """
 
 import argparse
+from itertools import product
 
 import numpy as np
 import torch
@@ -24,14 +25,12 @@ from sklearn.model_selection import train_test_split
 
 from skebm import DBN, BernoulliRBM, DBNClassifier
 
-#: Learning rate of pre-training, and those that `--choose` compares.
-RATE, RATES = 0.05, (0.02, 0.05, 0.1, 0.2)
 #: Sizes, and epochs of pre-training.
 NETWORKS = {"784-2500-10": ((2500,), 10), "784-512-128-64-10": ((512, 128, 64), 40)}
 LAYER = BernoulliRBM(
     gradient="cd",
     batch_size=100,
-    learning_rate=RATE,
+    learning_rate=0.05,
     momentum=0.9,
     weight_decay=2e-4,
     learning_rate_schedule="linear",
@@ -48,7 +47,7 @@ def split(seed, n_rows):
     return train_test_split(X[rows], y[rows], train_size=0.66, random_state=seed)
 
 
-def stack(sizes, epochs, seed, rate=RATE):
+def stack(sizes, epochs, seed, rate=None):
     layers = [clone(LAYER).set_params(n_components=size) for size in sizes]
     return DBN(layers, n_iter=epochs, learning_rate=rate, random_state=seed)
 
@@ -86,22 +85,18 @@ def choose(name, options):
     sizes, epochs = NETWORKS[name]
     print(f"\n{name}: right, %, of held-out training rows, {options.seeds} seeds\n")
     print("| rate | epochs of a layer | all labels | 1,000 labels |\n|---|---|---|---|")
-    for rate in RATES:
-        for factor in (1, 2):
-            results = []
-            for seed in range(options.seeds):
-                X, _, y, _ = split(seed, options.rows)
-                X, X_held, y, y_held = train_test_split(X, y, test_size=0.2, random_state=seed)
-                dbn = stack(sizes, epochs * factor // 2, seed, rate).fit(X)
-                results.append([])
-                for n, n_iter in (
-                    (len(y), options.epochs),
-                    (1000, options.few_updates * 64 // 1000),
-                ):
-                    clf = started(dbn, "pretrained", seed, n_iter).fit(X[:n], y[:n])
-                    results[-1].append(100 * clf.score(X_held, y_held))
-            cells = " | ".join(map(spread, zip(*results)))
-            print(f"| {rate} | {epochs * factor // 2} | {cells} |", flush=True)
+    fine_tunings = ((None, options.epochs), (1000, options.few_updates * 64 // 1000))
+    for rate, n_epochs in product((0.02, 0.05, 0.1, 0.2), (epochs // 2, epochs)):
+        results = []
+        for seed in range(options.seeds):
+            X, _, y, _ = split(seed, options.rows)
+            X, X_held, y, y_held = train_test_split(X, y, test_size=0.2, random_state=seed)
+            dbn = stack(sizes, n_epochs, seed, rate).fit(X)
+            results.append([])
+            for n, n_iter in fine_tunings:
+                clf = started(dbn, "pretrained", seed, n_iter).fit(X[:n], y[:n])
+                results[-1].append(100 * clf.score(X_held, y_held))
+        print(f"| {rate} | {n_epochs} | {' | '.join(map(spread, zip(*results)))} |", flush=True)
 
 
 def table(name, options):

@@ -385,7 +385,8 @@ class Fit:
             subtask = task.subcontext(task_name="epoch")
             subtask.call_on_fit_task_begin(**on_task)
             try:
-                self.epoch(epoch)
+                with devices.threads(self.batches.batch_size * self.trainer.model.row_products):
+                    self.epoch(epoch)
             except KeyboardInterrupt:
                 if self.kept is None:
                     raise
@@ -403,10 +404,6 @@ class Fit:
 
     def epoch(self, epoch):
         """Train for one epoch, measure, and record the measures."""
-        with devices.threads(self.batches.batch_size * self.trainer.model.row_products):
-            self._epoch(epoch)
-
-    def _epoch(self, epoch):
         owner, trainer = self.owner, self.trainer
         begin = time.perf_counter()
         self.noise.restart(seed_of(self.rng))

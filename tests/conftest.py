@@ -38,6 +38,16 @@ from skebm.engine.units import (
 settings.register_profile("skebm", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("skebm")
 
+
+@pytest.fixture
+def two_threads():
+    """Torch has two threads in the test, and the number from before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 # A new kind of units is checked by adding its row to one of two tables.
 # Units that are alike: (constructor, quadrature points, weights). Discrete units sum over their
 # states; continuous ones integrate on a fine grid.

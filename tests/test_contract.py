@@ -495,7 +495,7 @@ def test_a_device_that_is_gone_is_replaced_by_the_cpu_with_a_warning(Estimator, 
     ],
     ids=str,
 )
-def test_small_updates_have_one_thread(estimator, n_threads):
+def test_small_updates_have_one_thread(estimator, n_threads, two_threads):
     seen = set()
 
     @declared
@@ -504,27 +504,18 @@ def test_small_updates_have_one_thread(estimator, n_threads):
             seen.add(torch.get_num_threads())
             return super().__call__(*args)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        X = np.random.default_rng(0).random((200, 64))
-        estimator.set_params(gradient=Watched(), n_iter=1).fit(X)
-        assert seen == {n_threads}
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+    X = np.random.default_rng(0).random((200, 64))
+    estimator.set_params(gradient=Watched(), n_iter=1).fit(X)
+    assert seen == {n_threads}
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("Estimator", [BernoulliRBM, GaussianRBM, ConvRBM, skebm.DBNClassifier])
-def test_bits_of_a_small_fit_do_not_depend_on_the_number_of_threads(Estimator):
-    before, X = torch.get_num_threads(), np.random.default_rng(0).random((200, 64))
-    fitted = []
-    try:
-        for n_threads in (1, 2):
-            torch.set_num_threads(n_threads)
-            fitted.append(vars(Estimator(random_state=0, n_iter=2).fit(X, np.arange(200) % 2)))
-    finally:
-        torch.set_num_threads(before)
+def test_bits_of_a_small_fit_do_not_depend_on_the_number_of_threads(Estimator, two_threads):
+    X, fitted = np.random.default_rng(0).random((200, 64)), []
+    for n_threads in (2, 1):
+        torch.set_num_threads(n_threads)
+        fitted.append(vars(Estimator(random_state=0, n_iter=2).fit(X, np.arange(200) % 2)))
     arrays = {name: value for name, value in fitted[0].items() if isinstance(value, np.ndarray)}
     assert {"components_", "coef_"} & set(arrays)
     for name, value in arrays.items():

@@ -18,14 +18,6 @@ def test_other_names_are_refused(name):
         resolve(name)
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_small_updates_have_one_thread(two_threads):
     with threads(ONE_THREAD):
         assert torch.get_num_threads() == 1
