@@ -309,3 +309,15 @@ def test_the_number_of_units_follows_from_the_number_of_rows(n_rows, n_component
     assert GaussianRBM(n_iter=0).fit(X, sample_weight=weight).n_components_ == np.clip(
         n_rows // 20, 16, 256
     )
+
+
+def test_units_of_a_new_model_are_on_more_often_if_weights_are_dropped(digits):
+    X = digits[0] > 0.5
+
+    def share(**params):  # in training: `transform` has smaller fields
+        rbm = DropoutRBM(64, n_iter=0, random_state=0, **params).fit(X)
+        return expit(X @ rbm.components_.T + rbm.intercept_hidden_).mean()
+
+    assert share(drop="weights") > 0.2
+    assert share(drop="units") < 0.15
+    assert share(drop="weights", dropout=0.0) < 0.15  # as of BernoulliRBM
