@@ -20,7 +20,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from skebm.engine.models import RBM, Beta, Dense, Joint, Pair, grad, path
+from skebm.engine.models import RBM, Beta, Dense, Joint, Pair, path
 from skebm.engine.noise import Noise
 
 #: How many masks of weights are drawn for a batch, at least, if it has so many cases.
@@ -97,7 +97,7 @@ class DroppedUnits(Dropping):
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Pair | None:
+    ) -> Joint | None:
         states.h.copy_(self.masked(states.h))
         return super().set_grad(states, data, offsets)
 
@@ -164,15 +164,15 @@ class DroppedWeights(Dropping):
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Pair | None:
+    ) -> Joint | None:
         super().set_grad(states, data)
         mask = self.mask
         assert mask is not None
         v, h = (x.view(-1, len(mask), x.shape[1]) for x in (states.v, states.h))
         products = torch.einsum("knh,knd->nhd", h, v)  # (n_masks, n_hidden, n_visible)
-        grad(self.W).copy_(products.mul_(mask).sum(0))
+        torch.sum(products.mul_(mask), 0, out=self.gradients[0])
         if offsets is not None:
-            self.coupling.center_(grad(self.W), grad(self.b), grad(self.c), *offsets)
+            self.coupling.center_(*self.gradients, *offsets)
         return None
 
 

@@ -35,7 +35,7 @@ class Phases(Joint):
     """
 
     def __init__(self, model: RBM, n_data: int, n_model: int):
-        n = n_data + n_model
+        n, self.n_data = n_data + n_model, n_data
         v, h = model.W.new_zeros(n, model.n_visible), model.W.new_zeros(n, model.n_hidden)
         super().__init__(v, h, model.W.new_zeros(n))
         self.data = Joint(v[:n_data], h[:n_data], self.weight[:n_data])
@@ -106,8 +106,8 @@ class CD(Gradient):
     def __call__(self, model, phases, state, noise):
         v, h = phases.model.v, phases.model.h
         field = model.hidden_field(phases.data.v)  # (n_data, n_hidden)
-        model.hidden.sample(field, noise, out=h)
-        model.hidden.mean(field, out=phases.data.h)
+        mean = model.hidden.mean(field, out=phases.data.h)
+        model.hidden.sample_with_mean(field, mean, noise, out=h)
         model.sample_visible(h, noise, out=v)
         run(model, v, noise, n_steps=self.n_steps - 1, out=v)
         model.hidden.mean(model.hidden_field(v), out=h)
@@ -156,8 +156,9 @@ class PCD(Gradient):
         model.sample_visible(chains, noise, out=v)
         run(model, v, noise, n_steps=self.n_steps - 1, out=v)
         field = model.hidden_field(phases.v)  # (n_data + n_chains, n_hidden)
-        model.hidden.sample(field[-len(chains) :], noise, out=chains)
         model.hidden.mean(field, out=phases.h)
+        of_chains = field[phases.n_data :]
+        model.hidden.sample_with_mean(of_chains, phases.model.h, noise, out=chains)
 
 
 @estimator

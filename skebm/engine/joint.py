@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from skebm.engine.gradients import Gradient, Phases, State
-from skebm.engine.models import RBM, Dense, Joint, Pair, grad
+from skebm.engine.models import RBM, Dense, Joint, Pair
 from skebm.engine.noise import Noise
 from skebm.engine.units import Categorical, Mixed, Units
 
@@ -190,15 +190,15 @@ class JointRBM(RBM):
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Pair | None:
+    ) -> Joint | None:
         states.h.mul_(self.generative)
         if self.labels is None or not self.discriminative:
             super().set_grad(states, data)
-            grad(self.b).mul_(self.generative)
+            self.gradients[1].mul_(self.generative)
         else:
             self._set_labelled_grad(states, data, self.labels)
         if offsets is not None:
-            self.coupling.center_(grad(self.W), grad(self.b), grad(self.c), *offsets)
+            self.coupling.center_(*self.gradients, *offsets)
         return None
 
     def _set_labelled_grad(self, states: Joint, data: Joint | None, labels: LabelLaw) -> None:
@@ -208,10 +208,11 @@ class JointRBM(RBM):
         h = mix(slope, means)  # (n, n_hidden)
         states.h[rows] += h
         super().set_grad(states, data)
-        grad(self.b).mul_(self.generative)
+        gW, gb, _ = self.gradients
+        gb.mul_(self.generative)
         column = states.column[rows]
         slope *= column
-        grad_U, grad_d = self._split(grad(self.W))[1], self._split(grad(self.b))[1]
+        grad_U, grad_d = self._split(gW)[1], self._split(gb)[1]
         grad_d += slope.sum(0)
         # For U, `super` multiplied h by the row's own label. Each label has its own term instead.
         grad_U += torch.bmm(slope.T[:, None], means.transpose(0, 1))[:, 0].T

@@ -65,6 +65,16 @@ class Joint:
         """The parts of the rows; each part has its own `at_mean`."""
         return (self,)
 
+    def center_(self, mu: Tensor, lam: Tensor) -> None:
+        """v ← v − μ,  h ← h − weight λ: h was multiplied by the weights before."""
+        self.v.sub_(mu)
+        self.h.addcmul_(self.column, lam, value=-1)
+
+    def compensate_(self, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
+        """gb −= gWᵀ λ,  gc −= gW μ, where gW = hᵀ v; the states are fewer numbers than gW."""
+        gb.addmv_(self.v_t, torch.mv(self.h, lam), alpha=-1)
+        gc.addmv_(self.h_t, torch.mv(self.v, mu), alpha=-1)
+
 
 def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
     """The natural parameter at `beta`, linear in beta: `reference` at 0, `field` at 1."""
@@ -151,10 +161,10 @@ class Coupling(ABC):
 
     def correlate_centered_(
         self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
-    ) -> Pair | None:
+    ) -> Joint | None:
         """`correlate_` and `center_` in one, for weights that sum to zero.
 
-        Returns outᵀ λ and out μ if they are known without a pass over `out`.
+        Returns the centred states if `out` is their product.
         """
         self.correlate_(out, states)
         self.center_(out, gb, gc, mu, lam)
@@ -186,13 +196,10 @@ class Dense(Coupling):
 
     def correlate_centered_(
         self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
-    ) -> Pair | None:
-        # Σ_i weight_i (h_i − λ)(v_i − μ)ᵀ is the same: the states of a batch are fewer numbers than
-        # the weights.
-        v = states.v - mu  # (n, n_visible)
-        h = states.h.addcmul_(states.column, lam, value=-1)  # (n, n_hidden)
-        product(states.h_t, v, None, self.precision, out)
-        return torch.mv(v.T, torch.mv(h, lam)), torch.mv(states.h_t, torch.mv(v, mu))
+    ) -> Joint | None:
+        states.center_(mu, lam)
+        self.correlate_(out, states)
+        return states
 
     def norm(self) -> Tensor:
         return torch.linalg.matrix_norm(self.weight, 2)
@@ -243,6 +250,8 @@ class RBM:
         tensors = [t.to(W) for parameters in owned for t in parameters.values()]
         #: All parameters as one vector, so that an optimiser makes one call for all of them.
         self.theta, (self.W, self.b, self.c, *rest) = pack(W, b, c, *tensors)
+        #: The gradients of W, b and c.
+        self.gradients = grad(self.W), grad(self.b), grad(self.c)
         self.visible, self.hidden = (
             units.bound({name: rest.pop(0) for name in parameters})
             for units, parameters in zip((visible, hidden), owned)
@@ -347,19 +356,19 @@ class RBM:
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Pair | None:
-        """Write Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states.h` is overwritten.
+    ) -> Joint | None:
+        """Write Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states` are overwritten.
 
         `data` is the part of `states` that belongs to rows of data. It trains the parameters that
         map rows to units: their gradient is that of log p(row), since log Z does not depend on
         them.
 
-        With offsets (μ, λ), the gradient of W is the centred one. What `compensate_` subtracts from
-        the others, gWᵀ λ and gW μ, is returned if it is known without a pass over gW.
+        With offsets (μ, λ), the gradient of W is the centred one; `compensate_` of the coupling, or
+        of the states if they are returned, completes the others.
         """
         self._set_unit_grad(states, data)
         states.h.mul_(states.column)
-        gW, gb, gc = grad(self.W), grad(self.b), grad(self.c)
+        gW, gb, gc = self.gradients
         self.coupling.sum_states_(gb, gc, states)
         if offsets is not None:
             return self.coupling.correlate_centered_(gW, gb, gc, states, *offsets)

@@ -4,19 +4,15 @@
     "medium"          : large factors are rounded to bfloat16 if the processor can multiply
                         bfloat16 numbers; binary states are exact in bfloat16
 
-Double precision is never reduced. On the CPU, numpy computes small products, because `torch.addmm`
-wakes all threads even for the smallest product. oneDNN computes large products; on some processors
-it takes half the time of `torch.addmm`. `torch.addmm` computes all other products.
+Double precision is never reduced. On the CPU, oneDNN computes large products; on some processors it
+takes half the time of `torch.addmm`. `torch.addmm` computes all other products.
 """
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
-#: A product is small if it needs at most this many multiplications.
-SMALL = 2**18
 #: A product is large if its factors hold this many numbers: oneDNN and rounding then save time.
 LARGE = 2**16
 
@@ -52,10 +48,6 @@ def product(
     elif rounded:  # torch.mm needs no copy of a transposed factor
         result = torch.mm(a, b)
         result = result if bias is None else result.float().add_(bias)
-    elif a.is_cpu and a.numel() * b.shape[1] <= SMALL and torch.is_inference_mode_enabled():
-        out = a.new_empty(a.shape[0], b.shape[1]) if out is None else out
-        np.dot(a.numpy(), b.numpy(), out=out.numpy())
-        return out if bias is None else out.add_(bias)
     elif bias is None:
         return torch.mm(a, b, out=out)
     else:

@@ -162,7 +162,7 @@ class Trainer:
         if self.centered:
             self._follow_means(mean, probe, n_updates)
         if self.gradient_state is None:
-            self.gradient_state = self.gradient.start(self.model, len(self.phases.data.v), noise)
+            self.gradient_state = self.gradient.start(self.model, self.phases.n_data, noise)
 
     def end_epoch(self) -> None:
         """Make sure that the partition function of the model is finite."""
@@ -199,25 +199,25 @@ class Trainer:
             # The penalty is the cross-entropy between mean activity and target.
             missing = model.missing_activity(phases.data, self.sparsity_target)
         offsets = self._offsets() if self.centered else None
-        products = model.set_grad(phases, phases.data, offsets)  # gWᵀ λ and gW μ, where known
-        gW, gb, gc = grad(model.W), grad(model.b), grad(model.c)
+        centered = model.set_grad(phases, phases.data, offsets)
+        gW, gb, gc = model.gradients
         if self.weight_decay or self.l1:
             gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
-            products = None
+            centered = None
         if missing is not None:
             gc.add_(missing, alpha=self.sparsity_cost)
         if self.hidden_bias_rate != 1:
             gc.mul_(self.hidden_bias_rate)
-        gradient, norm = grad(model.theta), None
+        gradient, excess = self.optimizer.grad, None
         if self.max_grad_norm is not None:
-            norm = gradient.norm()
-        if products is not None:
-            gb.sub_(products[0])
-            gc.sub_(products[1])
-        elif offsets is not None:
-            model.coupling.compensate_(gb, gc, gW, *offsets)
-        if norm is not None:
-            gradient.mul_((self.max_grad_norm / norm).clamp(max=1))
+            excess = torch.linalg.vector_norm(gradient).div_(self.max_grad_norm).clamp_(min=1)
+        if offsets is not None:
+            if centered is None:
+                model.coupling.compensate_(gb, gc, gW, *offsets)
+            else:
+                centered.compensate_(gb, gc, *offsets)
+        if excess is not None:
+            gradient.div_(excess)
         self.optimizer.step()
         if self.max_norm is not None:
             self._cap_norms(self.max_norm)
@@ -284,5 +284,5 @@ class Trainer:
             value.copy_(state.pop(name))
         if self.centered:
             self.averages = {name: state.pop(name) for name in OFFSETS}
-        n_data = len(self.phases.data.v)
+        n_data = self.phases.n_data
         self.gradient_state = self.gradient.resized(state, self.model, n_data)

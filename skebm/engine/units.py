@@ -81,6 +81,12 @@ class Units(ABC):
     def cumulant(self, field: Tensor) -> Tensor:
         """log Σ_x exp(x·field + log_base(x)), summed over the last axis."""
 
+    def sample_with_mean(
+        self, field: Tensor, mean: Tensor, noise: Noise, out: Tensor | None = None
+    ) -> Tensor:
+        """`sample`, where the mean of the units is known."""
+        return self.sample(field, noise, out)
+
     def mean_and_cumulant(self, field: Tensor) -> tuple[Tensor, Tensor]:
         """`mean` and `cumulant` of the field; the mean overwrites `field`."""
         cumulant = self.cumulant(field)
@@ -228,6 +234,11 @@ class Bernoulli(Binary):
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
         return noise.bernoulli(torch.sigmoid(field, out=out), out=out)
 
+    def sample_with_mean(
+        self, field: Tensor, mean: Tensor, noise: Noise, out: Tensor | None = None
+    ) -> Tensor:
+        return noise.bernoulli(mean, out=out)
+
     def cumulant(self, field: Tensor) -> Tensor:
         return softplus(field).sum(-1)
 
@@ -278,6 +289,11 @@ class MeanBernoulli(Bernoulli):
     """
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        return self.mean(field, out)
+
+    def sample_with_mean(
+        self, field: Tensor, mean: Tensor, noise: Noise, out: Tensor | None = None
+    ) -> Tensor:
         return self.mean(field, out)
 
     def exact(self) -> Units:
