@@ -158,7 +158,7 @@ class ChainsMixin:
         X : ndarray of shape (n_samples, n_features)
             Approximate samples: exact as `n_steps` grows.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), FittedModel(self).threads(n_samples):
             model, _, v, sweeps = self._chains(
                 n_samples, n_steps, method, init, temperature, random_state
             )
@@ -192,7 +192,7 @@ class ChainsMixin:
         chains : Chains
             `draws` of shape (n_chains, n_steps, n_features), and the swap rates of "pt".
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), FittedModel(self).threads(n_chains):
             model, betas, v, sweeps = self._chains(
                 n_chains, n_steps, method, init, temperature, random_state
             )

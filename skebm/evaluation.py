@@ -152,7 +152,7 @@ def log_partition(
     """
     fitted = FittedModel(estimator)
     device = fitted.device
-    with torch.inference_mode():
+    with torch.inference_mode(), fitted.threads(n_chains):
         model = fitted.exact_law()
         if method == "auto":
             _, units, n_units = partition.smaller_layer(model)

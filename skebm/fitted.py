@@ -77,6 +77,10 @@ class FittedModel:
         """The model with units that sample exactly, even if training used approximate ones."""
         return self.rbm(device, dtype=dtype).exact()
 
+    def threads(self, n_rows):
+        """One thread during a block if its products with so many rows are small."""
+        return devices.threads(n_rows * self.rbm().row_products)
+
     def layer(self, device=None, residual=None, *, precision="highest", dtype=None) -> Layer:
         """The model as a layer of a stack."""
         model = self.rbm(device, precision=precision, dtype=dtype)

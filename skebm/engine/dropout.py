@@ -97,7 +97,7 @@ class DroppedUnits(Dropping):
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Joint | None:
+    ) -> Tensor | None:
         states.h.copy_(self.masked(states.h))
         return super().set_grad(states, data, offsets)
 
@@ -164,7 +164,7 @@ class DroppedWeights(Dropping):
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Joint | None:
+    ) -> Tensor | None:
         super().set_grad(states, data)
         mask = self.mask
         assert mask is not None

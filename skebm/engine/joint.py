@@ -190,7 +190,7 @@ class JointRBM(RBM):
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Joint | None:
+    ) -> Tensor | None:
         states.h.mul_(self.generative)
         if self.labels is None or not self.discriminative:
             super().set_grad(states, data)

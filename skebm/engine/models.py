@@ -65,15 +65,10 @@ class Joint:
         """The parts of the rows; each part has its own `at_mean`."""
         return (self,)
 
-    def center_(self, mu: Tensor, lam: Tensor) -> None:
-        """v ← v − μ,  h ← h − weight λ: h was multiplied by the weights before."""
-        self.v.sub_(mu)
-        self.h.addcmul_(self.column, lam, value=-1)
-
-    def compensate_(self, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
-        """gb −= gWᵀ λ,  gc −= gW μ, where gW = hᵀ v; the states are fewer numbers than gW."""
-        gb.addmv_(self.v_t, torch.mv(self.h, lam), alpha=-1)
-        gc.addmv_(self.h_t, torch.mv(self.v, mu), alpha=-1)
+    def compensate_(self, v: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
+        """gb −= gWᵀ λ,  gc −= gW μ, where gW = hᵀ v: v and h are fewer numbers than gW."""
+        gb.addmv_(v.T, torch.mv(self.h, lam), alpha=-1)
+        gc.addmv_(self.h_t, torch.mv(v, mu), alpha=-1)
 
 
 def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
@@ -161,10 +156,10 @@ class Coupling(ABC):
 
     def correlate_centered_(
         self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
-    ) -> Joint | None:
+    ) -> Tensor | None:
         """`correlate_` and `center_` in one, for weights that sum to zero.
 
-        Returns the centred states if `out` is their product.
+        Centres `states.h`, and returns the centred v, if `out` is the product of the two.
         """
         self.correlate_(out, states)
         self.center_(out, gb, gc, mu, lam)
@@ -196,10 +191,11 @@ class Dense(Coupling):
 
     def correlate_centered_(
         self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
-    ) -> Joint | None:
-        states.center_(mu, lam)
-        self.correlate_(out, states)
-        return states
+    ) -> Tensor | None:
+        v = states.v - mu  # (n, n_visible)
+        states.h.addcmul_(states.column, lam, value=-1)
+        product(states.h_t, v, None, self.precision, out)
+        return v
 
     def norm(self) -> Tensor:
         return torch.linalg.matrix_norm(self.weight, 2)
@@ -356,15 +352,15 @@ class RBM:
 
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
-    ) -> Joint | None:
-        """Write Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states` are overwritten.
+    ) -> Tensor | None:
+        """Write Σ_i weight_i ∂(−E)(v_i, h_i)/∂θ into every `.grad`; `states.h` is overwritten.
 
         `data` is the part of `states` that belongs to rows of data. It trains the parameters that
         map rows to units: their gradient is that of log p(row), since log Z does not depend on
         them.
 
-        With offsets (μ, λ), the gradient of W is the centred one; `compensate_` of the coupling, or
-        of the states if they are returned, completes the others.
+        With offsets (μ, λ), the gradient of W is the centred one; `compensate_` of the coupling
+        completes the others, or that of the states if their centred v is returned.
         """
         self._set_unit_grad(states, data)
         states.h.mul_(states.column)

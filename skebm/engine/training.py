@@ -199,11 +199,11 @@ class Trainer:
             # The penalty is the cross-entropy between mean activity and target.
             missing = model.missing_activity(phases.data, self.sparsity_target)
         offsets = self._offsets() if self.centered else None
-        centered = model.set_grad(phases, phases.data, offsets)
+        centered_v = model.set_grad(phases, phases.data, offsets)
         gW, gb, gc = model.gradients
         if self.weight_decay or self.l1:
             gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
-            centered = None
+            centered_v = None
         if missing is not None:
             gc.add_(missing, alpha=self.sparsity_cost)
         if self.hidden_bias_rate != 1:
@@ -212,10 +212,10 @@ class Trainer:
         if self.max_grad_norm is not None:
             excess = torch.linalg.vector_norm(gradient).div_(self.max_grad_norm).clamp_(min=1)
         if offsets is not None:
-            if centered is None:
+            if centered_v is None:
                 model.coupling.compensate_(gb, gc, gW, *offsets)
             else:
-                centered.compensate_(gb, gc, *offsets)
+                phases.compensate_(centered_v, gb, gc, *offsets)
         if excess is not None:
             gradient.div_(excess)
         self.optimizer.step()
