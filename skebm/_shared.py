@@ -189,8 +189,8 @@ h_samples_ : ndarray of shape (n_chains, n_components)
     Hidden states of the persistent chains, if the gradient uses persistent chains.
 history_ : dict of ndarrays of shape (n_iter_,)
     One entry for each epoch: "epoch", "seconds", "reconstruction_error" (mean squared error
-    on up to 1000 training rows) and, for binary or categorical features, "score" (an estimate of
-    the mean pseudo-log-likelihood, from one feature of each of these rows).
+    on some of the training rows, at most 1000) and, for binary or categorical features, "score"
+    (an estimate of the mean pseudo-log-likelihood, from one feature of each of these rows).
 n_iter_ : int
     Number of epochs so far.
 feature_means_ : ndarray of shape (n_visible,)

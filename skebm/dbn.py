@@ -503,7 +503,7 @@ class DBN(
 
         schedule = Schedule(history.n_epochs + 1, n_epochs, rates)
         fit = Fit(top, stack, batches, history, schedule, rng, keeps_epochs=False)
-        fit.probe = lambda: stack.raised(batches.probe)
+        fit.probe = lambda: stack.raised(batches.measured)
         fit.run(task, estimator=self, X=X, y=y)
         tuned = copy.copy(top)
         tuned.__dict__.update(top._fitted_attributes(trainer, History(top.history_), rng))

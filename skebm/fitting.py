@@ -343,7 +343,7 @@ class Fit:
     stopping : EarlyStopping or None
     missing : MissingEntries or None
     probe : callable or None
-        Returns the rows to measure on; None means `batches.probe`.
+        Returns the rows to measure on; None means `batches.measured`.
     keeps_epochs : bool
         Whether an interrupt ends training with the model of the last whole epoch.
     """
@@ -412,7 +412,7 @@ class Fit:
         check_finite(owner, trainer.model, epoch)
         row = {"epoch": epoch, "seconds": time.perf_counter() - begin}
         model = trainer.model.without_dropout()
-        rows = self.batches.probe if self.probe is None else self.probe()
+        rows = self.batches.measured if self.probe is None else self.probe()
         row |= owner._measure(model, rows)
         row |= {name: figure.item() for name, figure in trainer.report().items()}
         if self.stopping is not None:

@@ -23,6 +23,8 @@ BLOCK = 2**17
 MOST_REPEATS = 10
 #: How many rows the sample `Batches.probe` holds at most.
 PROBE = 1000
+#: How many rows are measured after an epoch: this share of its visits, or the least number.
+MEASURED, LEAST_MEASURED = 1 / 5, 200
 
 _MOVED_AS_THEY_ARE = tuple(np.dtype(t) for t in ("float32", "float64", "uint8", "bool"))
 
@@ -132,6 +134,12 @@ class Batches:
         probe = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
         self.probe = self._join(probe, self.probed)
         self.resident = resident(self.X, self.device)
+
+    @property
+    def measured(self) -> Tensor:
+        """Some rows of `probe`, so that measures take a small part of the time of an epoch."""
+        n = max(LEAST_MEASURED, int(MEASURED * self.n))
+        return self.probe[:: max(1, len(self.probe) // n)]
 
     def __len__(self) -> int:
         """Number of batches."""

@@ -36,23 +36,26 @@ def product(
     a: Tensor, b: Tensor, bias: Tensor | None, precision: str, out: Tensor | None = None
 ) -> Tensor:
     """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m), in `out` if that is given."""
+    if a.numel() + b.numel() < LARGE or a.dtype != torch.float32:
+        return _plain(a, b, bias, out)
     if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
         return Product.apply(a, b, bias, precision)
-    large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
-    if large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu):
+    rounded = precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu)
+    if rounded:
         a, b = a.bfloat16(), b.bfloat16()
-    rounded = a.dtype == torch.bfloat16
     usable = onednn_has_bfloat16 and bias is not None if rounded else True
-    if onednn is not None and usable and large and a.is_cpu:
+    if onednn is not None and usable and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")
     elif rounded:  # torch.mm needs no copy of a transposed factor
         result = torch.mm(a, b)
         result = result if bias is None else result.float().add_(bias)
-    elif bias is None:
-        return torch.mm(a, b, out=out)
     else:
-        return torch.addmm(bias, a, b, out=out)
+        return _plain(a, b, bias, out)
     return result.float() if out is None else out.copy_(result)
+
+
+def _plain(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
+    return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)
 
 
 class Product(torch.autograd.Function):

@@ -143,6 +143,16 @@ def test_the_probe_is_a_sample_of_the_visits():
     assert_allclose(share, [0, 0.75, 0.25], atol=0.06)
 
 
+@pytest.mark.parametrize(
+    "n, n_measured", [(150, 150), (399, 399), (400, 200), (1000, 200), (2000, 500), (9000, 1000)]
+)
+def test_measured_rows_are_spread_over_the_probe(n, n_measured):
+    batches = make(numbered(n))
+    assert len(batches.measured) == n_measured
+    centre = batches.probe[:, 0].double().mean()
+    assert abs(batches.measured[:, 0].double().mean() - centre) < 0.1 * n
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, "readonly"], ids=str)
 def test_rows_on_cuda_are_those_of_the_cpu(kind):
