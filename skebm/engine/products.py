@@ -4,8 +4,8 @@
     "medium"          : large factors are rounded to bfloat16 if the processor can multiply
                         bfloat16 numbers; binary states are exact in bfloat16
 
-Double precision is never reduced. On the CPU, oneDNN computes large products; on some processors it
-takes half the time of `torch.addmm`. `torch.addmm` computes all other products.
+Double precision is never reduced. On a CPU with AVX-512, oneDNN computes large products: on some of
+these processors it takes half the time of `torch.addmm`. `torch.addmm` computes all others.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 CPU_HAS_BFLOAT16 = _cpu_has_bfloat16()
+ONEDNN_IS_FAST = onednn is not None and "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def product(
@@ -44,7 +45,7 @@ def product(
     if rounded:
         a, b = a.bfloat16(), b.bfloat16()
     usable = onednn_has_bfloat16 and bias is not None if rounded else True
-    if onednn is not None and usable and a.is_cpu:
+    if ONEDNN_IS_FAST and onednn is not None and usable and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")
     elif rounded:  # torch.mm needs no copy of a transposed factor
         result = torch.mm(a, b)

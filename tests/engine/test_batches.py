@@ -144,7 +144,8 @@ def test_the_probe_is_a_sample_of_the_visits():
 
 
 @pytest.mark.parametrize(
-    "n, n_measured", [(150, 150), (399, 399), (400, 200), (1000, 200), (2000, 500), (9000, 1000)]
+    ("n", "n_measured"),
+    [(150, 150), (399, 399), (400, 200), (1000, 200), (2000, 500), (9000, 1000)],
 )
 def test_measured_rows_are_spread_over_the_probe(n, n_measured):
     batches = make(numbered(n))

@@ -1,5 +1,7 @@
 """Matrix products, beside those in double precision."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -14,8 +16,9 @@ ROUNDING = {"highest": 1e-6, "high": 1e-6, "medium": 2**-8}
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("precision", ROUNDING)
 def test_products_are_right_to_their_precision(n, inference, with_bias, precision, monkeypatch):
-    for native in (False, True):
+    for native, onednn in itertools.product((False, True), repeat=2):
         monkeypatch.setattr(products, "CPU_HAS_BFLOAT16", native)
+        monkeypatch.setattr(products, "ONEDNN_IS_FAST", onednn and products.onednn is not None)
         with torch.inference_mode(inference):
             generator = torch.Generator().manual_seed(0)
             a, W = (torch.rand(n, 200, generator=generator) for _ in range(2))
