@@ -266,8 +266,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
 
     def _fitted_attributes(self, trainer, history, rng):
         """All fitted attributes after an epoch."""
-        return self._parameters(trainer.model) | {
-            "training_state_": self._training_state(trainer),
+        return self._learned(trainer) | {
             "training_settings_": self._training_settings(),
             "training_progress_": {},
             "history_": history.as_arrays(),
@@ -275,6 +274,10 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
             # A copy, so that a callback that draws from it does not change the fit.
             "random_state_": copy.deepcopy(rng),
         }
+
+    def _learned(self, trainer):
+        """The fitted attributes that an epoch changes, apart from its records."""
+        return self._parameters(trainer.model) | {"training_state_": self._training_state(trainer)}
 
     def _training_state(self, trainer):
         """The state that further training needs besides the parameters, in numpy."""
@@ -321,9 +324,22 @@ class History:
         for name in dict.fromkeys([*self.columns, *row]):
             self.columns.setdefault(name, [np.nan] * n).append(row.get(name, np.nan))
 
+    def truncate(self, n_epochs):
+        """Forget all epochs but the first ones."""
+        self.columns = {name: values[:n_epochs] for name, values in self.columns.items()}
+
     def as_arrays(self):
         """The columns as arrays."""
         return {name: np.array(values) for name, values in self.columns.items()}
+
+
+class Epoch(NamedTuple):
+    """What an interrupted fit needs to end with the model of its last whole epoch."""
+
+    learned: dict[str, Any]
+    progress: dict[str, Any]
+    n_epochs: int
+    rng: Any  # the state of the generator
 
 
 @dataclass(eq=False)
@@ -361,8 +377,9 @@ class Fit:
 
     def __post_init__(self):
         self.noise = Noise(0, self.batches.device)
-        #: The fitted attributes after the last whole epoch.
-        self.kept: dict | None = None
+        self.last: Epoch | None = None
+        #: The epoch that an interrupted fit ends with.
+        self.end: Epoch | None = None
 
     def resume(self):
         """Go on from the missing entries and from the best epoch of the fitted estimator."""
@@ -388,8 +405,9 @@ class Fit:
                 with devices.threads(self.batches.batch_size * self.trainer.model.row_products):
                     self.epoch(epoch)
             except KeyboardInterrupt:
-                if self.kept is None:
+                if self.last is None:
                     raise
+                self.end = self.last
                 warnings.warn(
                     f"Training was interrupted in epoch {epoch}: the model of epoch {epoch - 1} is "
                     "kept.",
@@ -398,7 +416,10 @@ class Fit:
                 )
                 return
             if keeps_epochs:
-                self.kept = self._attributes()
+                learned = self.owner._learned(self.trainer)
+                self.last = Epoch(
+                    learned, self._progress(), self.history.n_epochs, self.rng.get_state()
+                )
             if subtask.call_on_fit_task_end(**on_task, reconstruction_attributes=self.attributes):
                 break
 
@@ -429,18 +450,30 @@ class Fit:
         """The fitted attributes after an epoch, with the state that `_finish` needs."""
         first, n_epochs = self.schedule.first, self.schedule.n_epochs
         best = {} if self.stopping is None else {"best": self.stopping.best}
-        return self._attributes(first_epoch=first, n_epochs=n_epochs, **best)
+        progress = self._progress() | {"first_epoch": first, "n_epochs": n_epochs} | best
+        return self._attributes(progress)
 
     def result(self):
         """The fitted attributes after the call; with early stopping, those of the best epoch."""
-        kept = self._attributes() if self.kept is None else self.kept
-        return kept | ({} if self.stopping is None else self.stopping.best)
+        if self.end is None:
+            attributes = self._attributes(self._progress())
+        else:
+            self.history.truncate(self.end.n_epochs)
+            self.rng = copy.deepcopy(self.rng)
+            self.rng.set_state(self.end.rng)
+            attributes = self._attributes(self.end.progress) | self.end.learned
+        return attributes | ({} if self.stopping is None else self.stopping.best)
 
-    def _attributes(self, **progress):
+    def _progress(self):
+        """What a later call needs to go on with the same missing entries and held-out rows."""
+        progress = {}
         if self.missing is not None:
             progress["missing_entries"] = self.missing.state
         if self.stopping is not None:
             progress["held_out_seed"] = self.stopping.seed
+        return progress
+
+    def _attributes(self, progress):
         attributes = self.owner._fitted_attributes(self.trainer, self.history, self.rng)
         return attributes | {"training_progress_": progress}
 
@@ -504,8 +537,7 @@ class EarlyStopping:
 
     def keep(self, owner, trainer):
         """Store the parameters and the training state of this epoch."""
-        state = {"training_state_": owner._training_state(trainer)}
-        self.best = owner._parameters(trainer.model) | state
+        self.best = owner._learned(trainer)
 
     def _add(self, score):
         self.n_bad = 0 if score > self.best_score + self.tol else self.n_bad + 1

@@ -217,10 +217,10 @@ def test_an_interrupt_keeps_the_last_whole_epoch(estimator, monkeypatch):
 
     def interrupted(self, number):
         left[0] -= isinstance(self.owner, type(estimator))
-        if left[0] == 0:
-            self.trainer.model.parameters().popitem()[1].detach().fill_(7)  # an epoch half done
-            raise KeyboardInterrupt
         epoch(self, number)
+        if left[0] == 0:  # as late as can be: the epoch is in the history
+            self.trainer.model.parameters().popitem()[1].detach().fill_(7)
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(Fit, "epoch", interrupted)
     kept = clone(estimator).set_params(random_state=0)
@@ -230,6 +230,7 @@ def test_an_interrupt_keeps_the_last_whole_epoch(estimator, monkeypatch):
     for name in ("components_", "intercept_hidden_", "log_scales_", "coef_", "intercept_"):
         if hasattr(kept, name) and not estimator.early_stopping:
             assert_array_equal(getattr(kept, name), getattr(epochs[3], name))
+    assert kept.random_state_.tomaxint() == epochs[3].random_state_.tomaxint()
     left[0] = 1
     with pytest.raises(KeyboardInterrupt):
         clone(estimator).fit(X, y)

@@ -38,6 +38,7 @@ class Noise:
         self.on_device = self.device.type != "cpu"
         self.generator = torch.Generator(device)
         self._blocks: dict[torch.Size, Iterator[Tensor]] = {}
+        self._buffers: dict[torch.Size, tuple[int, Tensor, tuple[Tensor, ...]]] = {}
         self.restart(seed)
 
     def restart(self, seed: int) -> None:
@@ -82,12 +83,14 @@ class Noise:
         numbers of one block. So each number has the resolution of single precision, and any two
         numbers are independent up to 2⁻³².
         """
-        size = math.prod(shape)
-        n = max(1, BLOCK // max(1, size))
-        n_words = -(-n * size // 4)
-        out = torch.empty(4 * n_words, dtype=torch.float32)  # (≥ n · size,)
+        if shape not in self._buffers:  # they serve many epochs
+            size = math.prod(shape)
+            n = max(1, BLOCK // max(1, size))
+            n_words = -(-n * size // 4)
+            out = torch.empty(4 * n_words, dtype=torch.float32)  # (≥ n · size,)
+            self._buffers[shape] = n_words, out, out[: n * size].view(n, *shape).unbind()
+        n_words, out, draws = self._buffers[shape]
         half = torch.tensor(0.5)
-        draws = out[: n * size].view(n, *shape).unbind()
         while True:
             words = self.words.random_raw(n_words + 1)
             bits = torch.from_numpy(words[1:].view(np.int16))  # from −2¹⁵ to 2¹⁵ − 1
