@@ -252,6 +252,7 @@ class RBM:
             units.bound({name: rest.pop(0) for name in parameters})
             for units, parameters in zip((visible, hidden), owned)
         )
+        self.has_unit_parameters = bool(tensors)
         self.coupling = coupling(self.W)
         self.n_visible, self.n_hidden = self.coupling.n_visible, self.coupling.n_hidden
         self.b0 = self.coupling.visible_bias(self.b) if b0 is None else b0  # (n_visible,)
@@ -372,9 +373,9 @@ class RBM:
         return None
 
     def _set_unit_grad(self, states: Joint, data: Joint | None) -> None:
-        owned = self.unit_parameters()
-        if not owned:
+        if not self.has_unit_parameters:
             return
+        owned = self.unit_parameters()
         for parameter in owned.values():
             grad(parameter).zero_()
         grads = []

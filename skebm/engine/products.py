@@ -37,26 +37,21 @@ def product(
     a: Tensor, b: Tensor, bias: Tensor | None, precision: str, out: Tensor | None = None
 ) -> Tensor:
     """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m), in `out` if that is given."""
-    if a.numel() + b.numel() < LARGE or a.dtype != torch.float32:
-        return _plain(a, b, bias, out)
-    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+    large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
+    if large and torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
         return Product.apply(a, b, bias, precision)
-    rounded = precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu)
+    rounded = large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu)
     if rounded:
         a, b = a.bfloat16(), b.bfloat16()
-    usable = onednn_has_bfloat16 and bias is not None if rounded else True
-    if ONEDNN_IS_FAST and onednn is not None and usable and a.is_cpu:
+    usable = onednn_has_bfloat16 and bias is not None if rounded else large
+    if usable and ONEDNN_IS_FAST and onednn is not None and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")
     elif rounded:  # torch.mm needs no copy of a transposed factor
         result = torch.mm(a, b)
         result = result if bias is None else result.float().add_(bias)
     else:
-        return _plain(a, b, bias, out)
+        return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)
     return result.float() if out is None else out.copy_(result)
-
-
-def _plain(a: Tensor, b: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
-    return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)
 
 
 class Product(torch.autograd.Function):
