@@ -401,9 +401,11 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _parameters(self, model) -> dict[str, Any]:
         # The model uses parameters divided by T; the fitted arrays hold the parameters of E.
         energy = (*model.visible.energy_parameters, *model.hidden.energy_parameters)
-        others = model.unit_parameters().keys() - set(energy)
+        unscaled = model.unit_parameters().keys() - set(energy)
+        if self.temperature == 1:  # without another copy of the weights
+            unscaled = model.parameters().keys()
         return {
-            f"{name}_": as_numpy(p if name in others else p * self.temperature)
+            f"{name}_": as_numpy(p if name in unscaled else p * self.temperature)
             for name, p in model.parameters().items()
         }
 

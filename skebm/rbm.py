@@ -70,8 +70,8 @@ class TakesGreyValues:
     noise_share_: float
 
     def _examine(self, rows):
-        rows = rows.double().clamp(0, 1)
-        moments = as_numpy(rows.mean(0)), as_numpy(rows.square().mean(0))
+        rows = rows.clamp(0, 1)
+        moments = [as_numpy(rows.pow(k).mean(0, dtype=torch.float64)) for k in (1, 2)]
         self.noise_share_ = noise_share(*moments) if self.visible == "bernoulli" else 0.0
 
     def _trainer_settings(self):

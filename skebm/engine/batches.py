@@ -21,8 +21,9 @@ CHUNK = 2**20
 BLOCK = 2**17
 #: Integer weights mean repeated rows if they are at most this large on average.
 MOST_REPEATS = 10
-#: How many rows the sample `Batches.probe` holds at most.
-PROBE = 1000
+#: How many rows the sample `Batches.probe` holds at most, and how many numbers if these are more
+#: than LEAST_MEASURED rows.
+PROBE, PROBE_NUMBERS = 1000, 2**22
 #: How many rows are measured after an epoch: this share of its visits, or the least number.
 MEASURED, LEAST_MEASURED = 1 / 5, 200
 
@@ -86,8 +87,8 @@ class Batches:
     mean : Tensor of shape (n_features + n_targets,)
         Weighted mean of the rows.
     probe : Tensor of shape (≤ PROBE, n_features + n_targets)
-        The rows that an epoch visits or, if they are more than PROBE, a random sample of them, the
-        same in every epoch.
+        The rows that an epoch visits or, if they are too many, a random sample of them, the same
+        in every epoch.
     """
 
     def __init__(
@@ -124,8 +125,9 @@ class Batches:
             self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])
         if sparse.issparse(targets) and np.any(known := targets.sum(1)[visits] != 0):
             visits = visits[known]  # figures are those of rows whose label is known
-        if len(visits) > PROBE:
-            visits = np.random.default_rng(0).choice(visits, size=PROBE)
+        most = min(PROBE, max(LEAST_MEASURED, PROBE_NUMBERS // X.shape[1]))
+        if len(visits) > most:
+            visits = np.random.default_rng(0).choice(visits, size=most)
         self.probed = visits
         self.refresh()
 
