@@ -60,16 +60,18 @@ ESTIMATORS = [
 ]
 VARIANTS = [
     BernoulliRBM(),
-    BernoulliRBM(gradient="cd", optimizer="adam", learning_rate=0.01),
-    BernoulliRBM(gradient=PCD(n_steps=2, n_chains=7), momentum=0.5, weight_decay=1e-3, l1=1e-4),
+    BernoulliRBM(gradient="cd", optimizer="adam", learning_rate=0.01, n_iter=4),
+    BernoulliRBM(
+        gradient=PCD(n_steps=2, n_chains=7), momentum=0.5, weight_decay=1e-3, l1=1e-4, n_iter=4
+    ),
     BernoulliRBM(n_components=4, gradient=Exact(), centered=False),
-    BernoulliRBM(sparsity_target=0.1, max_norm=2.0, precision="medium"),
-    BernoulliRBM(visible="spin", hidden="spin"),
-    DropoutRBM(drop="energy", dropout=0.2),
+    BernoulliRBM(sparsity_target=0.1, max_norm=2.0, precision="medium", n_iter=4),
+    BernoulliRBM(visible="spin", hidden="spin", n_iter=4),
+    DropoutRBM(drop="energy", dropout=0.2, n_iter=4),
     ConvRBM(pool_size=2, kernel_size=3, gradient="pcd", sparsity_target=0.1, n_iter=3),
     ConvRBM(visible="gaussian", stride=2, optimizer="adam", learning_rate=0.01, n_iter=3),
     CategoricalRBM(gradient="cd", n_iter=3, hidden="spin", handle_unknown="ignore"),
-    skebm.RBMClassifier(n_components=32, objective="discriminative", hidden="spin"),
+    skebm.RBMClassifier(n_components=32, objective="discriminative", hidden="spin", n_iter=40),
     PoissonRBM(hidden="spin", n_iter=5),
     TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
     GaussianRBM(gradient="pcd", optimizer="adam", n_iter=10),
