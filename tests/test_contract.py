@@ -71,7 +71,7 @@ VARIANTS = [
     ConvRBM(pool_size=2, kernel_size=3, gradient="pcd", sparsity_target=0.1, n_iter=3),
     ConvRBM(visible="gaussian", stride=2, optimizer="adam", learning_rate=0.01, n_iter=3),
     CategoricalRBM(gradient="cd", n_iter=3, hidden="spin", handle_unknown="ignore"),
-    skebm.RBMClassifier(n_components=32, objective="discriminative", hidden="spin", n_iter=40),
+    skebm.RBMClassifier(n_components=32, objective="discriminative", hidden="spin", n_iter=20),
     PoissonRBM(hidden="spin", n_iter=5),
     TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
     GaussianRBM(gradient="pcd", optimizer="adam", n_iter=10),

@@ -23,7 +23,7 @@ BLOCK = 2**17
 MOST_REPEATS = 10
 #: How many rows the sample `Batches.probe` holds at most, and how many numbers if these are more
 #: than LEAST_MEASURED rows.
-PROBE, PROBE_NUMBERS = 1000, 2**22
+PROBE, PROBE_NUMBERS = 1000, 2**20
 #: How many rows are measured after an epoch: this share of its visits, or the least number.
 MEASURED, LEAST_MEASURED = 1 / 5, 200
 
