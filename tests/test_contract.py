@@ -34,6 +34,7 @@ from skebm import (
 from skebm._shared import estimator as declared
 from skebm.base import BaseRBM
 from skebm.encoding import Encoding
+from skebm.engine.noise import Noise
 
 
 def labels_of(X):
@@ -510,6 +511,28 @@ def test_small_updates_have_one_thread(estimator, n_threads, two_threads):
     estimator.set_params(gradient=Watched(), n_iter=1).fit(X)
     assert seen == {n_threads}
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.filterwarnings("ignore:The effective sample size")
+@pytest.mark.parametrize(("n_components", "n_threads"), [(20, 1), (1000, 2)])
+def test_small_chains_have_one_thread(n_components, n_threads, two_threads, monkeypatch):
+    X, seen, bernoulli = np.random.default_rng(0).random((200, 64)), [], Noise.bernoulli
+
+    def watched(*args, **keywords):
+        seen[-1].add(torch.get_num_threads())
+        return bernoulli(*args, **keywords)
+
+    rbm = BernoulliRBM(n_components, n_iter=0, random_state=0).fit(X)
+    monkeypatch.setattr(Noise, "bernoulli", watched)
+    for chains in (
+        lambda: rbm.sample(100, n_steps=2),
+        lambda: rbm.sample_chains(100, n_steps=2),
+        lambda: skebm.log_partition(rbm, method="ais", n_chains=100, betas=5),
+    ):
+        seen.append(set())
+        chains()
+        assert torch.get_num_threads() == 2
+    assert seen == [{n_threads}] * 3
 
 
 @pytest.mark.parametrize("Estimator", [BernoulliRBM, GaussianRBM, ConvRBM, skebm.DBNClassifier])
