@@ -30,7 +30,6 @@ from skebm._shared import (
 from skebm._sklearn import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    check_sample_weight,
     fit_context,
 )
 from skebm.chains import ChainsMixin
@@ -47,6 +46,7 @@ from skebm.evaluation import kept_log_partition, log_likelihood, pseudo_likeliho
 from skebm.fitted import FittedModel
 from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor, level_of_caller
 from skebm.missing import MissingEntries
+from skebm.tensors import as_array, as_rows, check_weights, returns_like_x
 
 #: Largest number of terms that the score of one piece of the held-out rows may need.
 FLIPS = 2**24
@@ -235,9 +235,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         X, sample_weight = encoding.keep_weighted(X, sample_weight)
         rows = self._read(X, reset=not resume, allow_nan=self._n_sweeps is not None)
         if sample_weight is not None:
-            sample_weight = check_sample_weight(
-                sample_weight, rows, dtype=np.float64, ensure_non_negative=True
-            )
+            sample_weight = check_weights(sample_weight, rows, dtype=np.float64)
         targets, weight = self._validate_targets(
             y, rows, sample_weight, classes=classes, reset=not resume
         )
@@ -247,10 +245,11 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             self.encoding_.fit(rows, weight)
             self._check_support(rows)
         dtype = self.components_.dtype if resume else None
-        data = TrainingData(rows, targets, weight, self.encoding_.encode, dtype)
+        scaling = self.encoding_.scaling(devices.resolve(self.device))
+        data = TrainingData(rows, targets, weight, scaling, dtype)
         if self._n_sweeps is None or not np.isnan(rows).any():
             return data
-        missing = MissingEntries(rows, self.encoding_, self._n_sweeps)
+        missing = MissingEntries(rows, scaling, self._n_sweeps)
         return data._replace(rows=missing.rows, missing=missing)
 
     def _read(self, X, *, reset, allow_nan=False):
@@ -286,11 +285,13 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _check_support(self, rows):
         """Warn if the visible units do not have the values of the rows."""
         low, high = self._units()[0].support
-        if issparse(rows):
+        if isinstance(rows, torch.Tensor):
+            smallest, largest = (t.item() for t in torch.aminmax(rows))
+        elif issparse(rows):
             smallest, largest = rows.min(), rows.max()
         else:  # these functions ignore NaN
             smallest, largest = np.fmin.reduce(rows, axis=None), np.fmax.reduce(rows, axis=None)
-        if rows.dtype.kind == "f":
+        if devices.numpy_type(rows.dtype).kind == "f":
             limit = float(np.finfo(devices.float_type(rows.dtype)).max) ** 0.5 / 1000
             if smallest < -limit or largest > limit:
                 raise ValueError(
@@ -472,6 +473,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
     # Methods of a fitted model
 
+    @returns_like_x
     def transform(self, X: Any) -> np.ndarray:
         """Features of each row: means of the hidden units, or fields with `output="field"`.
 
@@ -487,6 +489,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         fitted = FittedModel(self)
         return fitted.fields(X) if self.output == "field" else fitted.features(X)
 
+    @returns_like_x
     def inverse_transform(self, X: Any) -> Any:
         """Means of the visible units given the hidden features, for each row of X.
 
@@ -501,7 +504,9 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             E[v | h], where h is the mean of the hidden units.
         """
         fitted = FittedModel(self)
-        X = check_array(X, dtype=(np.float64, np.float32), input_name="X")
+        X = as_rows(X)
+        of: Any = torch if isinstance(X, torch.Tensor) else np
+        X = check_array(X, dtype=(of.float64, of.float32), input_name="X")
         if X.shape[1] != self._n_features_out:
             raise ValueError(
                 f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform "
@@ -509,6 +514,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             )
         return fitted.reconstruct(X, of_fields=self.output == "field")
 
+    @returns_like_x
     def free_energy(self, X: Any) -> np.ndarray:
         """Free energy of each row, F(v) = −log Σ_h exp(−E(v, h)), in nats.
 
@@ -529,6 +535,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         unknown = self.temperature * self.encoding_.log_unknown(X)
         return fitted.apply(free_energy, X) - unknown
 
+    @returns_like_x
     def score_samples(self, X: Any) -> np.ndarray:
         """Pseudo-log-likelihood or log-likelihood of each row, in nats.
 
@@ -576,9 +583,9 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         -------
         score : float
         """
-        scores = self.score_samples(X)
+        scores = as_array(self.score_samples(X))
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            sample_weight = check_weights(sample_weight, scores)
         return float(np.average(scores, weights=sample_weight))
 
     # Attributes and methods that scikit-learn uses

@@ -13,7 +13,7 @@ from sklearn.utils import check_scalar
 
 from skebm._sklearn import num_samples
 from skebm._version import __version__
-from skebm.encoding import as_array
+from skebm.tensors import as_array
 
 
 class Checkpoint:

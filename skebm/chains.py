@@ -29,6 +29,7 @@ from skebm.engine.noise import Noise, seed_of
 from skebm.engine.partition import spread_betas
 from skebm.engine.sampling import run, tempered_sweep
 from skebm.fitted import FittedModel
+from skebm.tensors import returns_like_x
 
 ChainMethod = Literal["gibbs", "pt"]
 Start = Annotated[object, "array-like", "sparse matrix", None]
@@ -78,6 +79,7 @@ class ChainsMixin:
     temperature: float
     device: str
 
+    @returns_like_x
     @validated
     def gibbs(
         self,
@@ -114,7 +116,9 @@ class ChainsMixin:
             return fitted.rows(model, run(model, v, noise, n_steps=n_steps, clamped=mask))
 
         result = fitted.apply_to_rows(sweep, rows, mask=mask)
-        if mask is not None:  # to the last bit
+        if mask is not None and isinstance(rows, torch.Tensor):
+            result = torch.where(torch.tensor(mask, device=rows.device), rows.to(result), result)
+        elif mask is not None:  # to the last bit
             np.copyto(result, rows.toarray() if issparse(rows) else rows, where=mask)
         return fitted.present(result)
 
@@ -158,7 +162,7 @@ class ChainsMixin:
         X : ndarray of shape (n_samples, n_features)
             Approximate samples: exact as `n_steps` grows.
         """
-        with torch.inference_mode(), FittedModel(self).threads(n_samples):
+        with FittedModel(self).computing(n_samples):
             model, _, v, sweeps = self._chains(
                 n_samples, n_steps, method, init, temperature, random_state
             )
@@ -192,7 +196,7 @@ class ChainsMixin:
         chains : Chains
             `draws` of shape (n_chains, n_steps, n_features), and the swap rates of "pt".
         """
-        with torch.inference_mode(), FittedModel(self).threads(n_chains):
+        with FittedModel(self).computing(n_chains):
             model, betas, v, sweeps = self._chains(
                 n_chains, n_steps, method, init, temperature, random_state
             )
@@ -206,6 +210,7 @@ class ChainsMixin:
             return Chains(draws, None, None)
         return Chains(draws, betas.cpu().numpy(), swapped.cpu().numpy())
 
+    @returns_like_x
     @validated
     def impute(
         self,

@@ -30,6 +30,7 @@ from skebm.fitted import FittedModel
 from skebm.fitting import RateSchedule
 from skebm.rbm import HIDDEN, VISIBLE, Hidden, Visible
 from skebm.targets import ClassifierTargets
+from skebm.tensors import as_array, returns_like_x
 
 
 class LabelAttributes:
@@ -234,6 +235,7 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
 
     # Classes
 
+    @returns_like_x
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """log p(y | v) of every class, exactly.
 
@@ -302,6 +304,7 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
             )
         return rows
 
+    @returns_like_x
     def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Log-likelihood or pseudo-log-likelihood of each row or labelled row, in nats.
 
@@ -322,15 +325,16 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
         """
         if y is None:
             return super().score_samples(X)
-        log_p = self.predict_log_proba(X)
-        labels = np.asarray(y)
+        log_p = as_array(self.predict_log_proba(X))
+        labels = np.asarray(as_array(y))
         check_consistent_length(X, labels)
         if not self._units()[0].is_discrete:
-            scores = super().score_samples(X)
+            scores = as_array(super().score_samples(X))
         else:
             scores = np.empty_like(log_p[:, 0])
             for label, index in self._by_class(labels):
-                scores[index] = self._given(label).score_samples(safe_indexing(X, index))
+                rows = safe_indexing(X, index)
+                scores[index] = as_array(self._given(label).score_samples(rows))
         for label, index in self._by_class(labels):
             scores[index] += log_p[index, np.flatnonzero(self.classes_ == label)[0]]
         return scores

@@ -33,13 +33,13 @@ from skebm._sklearn import (
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    check_sample_weight,
     fit_context,
 )
 from skebm.base import BaseRBM
 from skebm.chains import ChainMethod
-from skebm.encoding import Table, as_array
+from skebm.encoding import Table
 from skebm.engine.batches import chunks, to_device
+from skebm.engine.devices import device_of
 from skebm.engine.gradients import Gradient
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.stack import Residual, bound
@@ -55,6 +55,7 @@ from skebm.fitting import (
     unchanged_on_error,
 )
 from skebm.rbm import MOST_NOISE, BernoulliRBM, GaussianRBM, noise_share
+from skebm.tensors import as_array, as_rows, check_weights, dispatches, returns_like_x
 
 
 class OfLastLayer:
@@ -75,6 +76,7 @@ class OfLastLayer:
             getattr(stack.estimators_[-1] if is_fitted else stack._last_layer, name)
             return True
 
+        @returns_like_x
         def method(stack, X):
             check_is_fitted(stack)
             return getattr(stack.estimators_[-1], name)(stack._below(X))
@@ -485,7 +487,7 @@ class DBN(
         first, top = FittedModel(self.estimators_[0]), self.estimators_[-1]
         rows = first.read(X)
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+            sample_weight = check_weights(sample_weight, rows)
         targets, weight = top._validate_targets(y, rows, sample_weight, classes=None, reset=False)
         data = TrainingData(rows, targets, weight, dtype=first.dtype)
         batches = top._batches(data)
@@ -516,6 +518,7 @@ class DBN(
 
     # Methods of a fitted stack
 
+    @returns_like_x
     def transform(self, X: Any) -> np.ndarray:
         """Features of each row, from the top layer or, with `output="all"`, from all layers.
 
@@ -528,13 +531,17 @@ class DBN(
         H : ndarray of shape (n_samples, n_features_out)
         """
         check_is_fitted(self)
-        features = list(FittedStack(self).features(X))
-        return features[-1] if self.output == "top" else np.hstack(features)
+        features: Any = list(FittedStack(self).features(X))
+        if self.output == "top":
+            return features[-1]
+        hstack: Any = torch.hstack if dispatches(features[-1]) else np.hstack
+        return hstack(features)
 
     def _below(self, X):
         """The input of the last layer."""
         return FittedStack(self).below(X)
 
+    @returns_like_x
     def inverse_transform(self, X: Any) -> Any:
         """Rows given features: each layer passes down the means of its visible units.
 
@@ -549,14 +556,17 @@ class DBN(
         """
         check_is_fitted(self)
         n_features = self.estimators_[-1]._n_features_out
+        X = as_rows(X)
         if self.output == "all" and np.shape(X)[1:] == (self._n_features_out,):
-            X = np.asarray(X)[:, -n_features:]
+            X = (X if dispatches(X) else np.asarray(X))[:, -n_features:]
         for layer, residual in zip(self.generative_[::-1], self._residuals[::-1]):
             if residual is not None:
-                X = residual.means(torch.as_tensor(np.asarray(X))).numpy()
+                H = residual.means(torch.as_tensor(X if dispatches(X) else np.asarray(X)))
+                X = H if dispatches(X) else H.numpy()
             X = layer.inverse_transform(X)
         return X
 
+    @returns_like_x
     def reconstruction_error(self, X: Any) -> np.ndarray:
         """Mean squared error of the reconstruction of each row.
 
@@ -572,8 +582,9 @@ class DBN(
         """
         first, (*_, H) = FittedModel(self.estimators_[0]), FittedStack(self).features(X)
         rows, again = first.read(X), first.read(self.inverse_transform(H))
-        return np.square((rows.toarray() if issparse(rows) else rows) - again).mean(1)
+        return (((rows.toarray() if issparse(rows) else rows) - again) ** 2).mean(1)
 
+    @returns_like_x
     @validated
     def score_samples(
         self,
@@ -626,19 +637,21 @@ class DBN(
         stack = FittedStack(self)
         top = stack.models[-1]
         rows = stack.models[0].read(X)
-        with torch.inference_mode():
+        with top.computing():
             layers = stack.layers(top.device)
             layers[-1].model = top.exact_law()
             down = [FittedModel(layer).rbm(top.device) for layer in self.generative_[:-1]]
             volume = sum(m.log_volume(layer.model) for m, layer in zip(stack.models, layers))
-            scores = np.full(rows.shape[0], -volume - kept_log_partition(top.estimator))
+            constant = -volume - kept_log_partition(top.estimator)
+            settings: dict[str, Any] = {"dtype": torch.float64, "device": device_of(rows)}
+            scores: Any = torch.full(rows.shape[:1], constant, **settings)
             for piece in chunks(rows, sum(layer.model.row_size for layer in layers)):
                 tensor = to_device(rows[piece], top.device, stack.models[0].dtype)
                 noise = Noise(0, top.device, shared=True)
                 for _ in range(n_draws):
                     draw = bound(layers, down, tensor, noise)
-                    scores[piece] += draw.double().cpu().numpy() / n_draws
-        return scores
+                    scores[piece] += draw.double().to(scores.device) / n_draws
+        return scores if dispatches(rows) else scores.numpy()
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of :meth:`score_samples`; for a stack that is a classifier, the accuracy.
@@ -658,9 +671,9 @@ class DBN(
         check_is_fitted(self)
         if hasattr(self, "predict"):
             return self.estimators_[-1].score(self._below(X), y, sample_weight)
-        scores = self.score_samples(X)
+        scores = as_array(self.score_samples(X))
         if sample_weight is not None:
-            sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+            sample_weight = check_weights(sample_weight, scores)
         return float(np.average(scores, weights=sample_weight))
 
     @validated
@@ -872,4 +885,4 @@ def _fitted_residual(layer, X, shares, before, sample_weight):
     if sample_weight is not None:
         field = field[np.asarray(sample_weight) > 0]
     maxima = (0.0, 0.0) if before is None else before.maxima
-    return Residual(shares).fitted(torch.from_numpy(field), maxima)
+    return Residual(shares).fitted(torch.as_tensor(field), maxima)

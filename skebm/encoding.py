@@ -1,7 +1,7 @@
 """Encodings: conversions between the rows of X and the visible units of a model.
 
-    X  ── read ──▶  rows, one number for each unit  ── encode ──▶  visible units     (tensors)
-    X  ◀── present ──  rows  ◀── decode ──  visible units
+    X  ── read ──▶  rows, one number for each unit  ── scaling ──▶  visible units     (tensors)
+    X  ◀── present ──  rows  ◀── scaling ──  visible units
 
 An encoding learns its fitted state (numpy arrays and plain Python objects) from the training rows:
 `read(reset=True)` learns the columns or the image shape, `fit` learns location and scale.
@@ -17,9 +17,10 @@ from scipy.sparse import issparse
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import validate_data
 
-from skebm._sklearn import check_sample_weight, safe_indexing
+from skebm._sklearn import safe_indexing
 from skebm.engine import devices
 from skebm.engine.batches import chunks
+from skebm.engine.scaling import Scaling
 from skebm.engine.units import (
     Bernoulli,
     Categorical,
@@ -28,6 +29,7 @@ from skebm.engine.units import (
     ScaledGaussian,
     Units,
 )
+from skebm.tensors import as_array, as_rows, check_weights
 
 
 class Encoding:
@@ -57,7 +59,7 @@ class Encoding:
         try:
             return validate_data(
                 estimator,
-                as_array(X),
+                as_array(X) if allow_nan else as_rows(X),
                 reset=reset,
                 accept_sparse=False if allow_nan else "csr",
                 dtype=[np.float64, np.float32] if allow_nan else "numeric",
@@ -83,13 +85,9 @@ class Encoding:
         """Learn the state of `encode` from rows that `read` returned."""
         return self
 
-    def encode(self, rows):
-        """Convert rows to visible units: tensors (n, n_visible)."""
-        return rows
-
-    def decode(self, v):
-        """Convert visible units to rows: the inverse of `encode`."""
-        return v
+    def scaling(self, device):
+        """The map from rows to rows of the model, and back, on a device."""
+        return Scaling()
 
     def log_volume(self):
         """log |∂rows/∂units|: log p(row) = log p(units) − log_volume."""
@@ -134,12 +132,8 @@ class Standardised(Encoding):
             self.location_, self.scale_ = moments(rows, sample_weight)
         return self
 
-    def encode(self, rows):
-        rows = rows if rows.is_floating_point() else rows.float()
-        return (rows - torch.tensor(self.location_).to(rows)) / torch.tensor(self.scale_).to(rows)
-
-    def decode(self, v):
-        return v * torch.tensor(self.scale_).to(v) + torch.tensor(self.location_).to(v)
+    def scaling(self, device):
+        return Scaling(self.location_, self.scale_, device)
 
     def log_volume(self):
         return float(np.log(self.scale_).sum())
@@ -182,10 +176,10 @@ class Images(Standardised):
         return 2 if self.channels_last else 0
 
     def read(self, estimator, X, *, reset, allow_nan=False):
-        X = np.asarray(X) if isinstance(X, list) else as_array(X)
+        X = np.asarray(X) if isinstance(X, list) else as_rows(X)
         given, shape = None, None
         if getattr(X, "ndim", 2) in (3, 4):
-            shape = X.shape[1:]
+            shape = tuple(X.shape[1:])
             given = self._with_channels(shape)
             X = X.reshape(len(X), math.prod(shape))
         rows = super().read(estimator, X, reset=reset, allow_nan=allow_nan)
@@ -237,7 +231,9 @@ class Images(Standardised):
 
             def pixels(rows):
                 images = rows.reshape(-1, *self.image_shape_)
-                return np.moveaxis(images, axis + 1, 3).reshape(-1, self.n_channels)
+                if not self.channels_last:
+                    images = images.swapaxes(1, 2).swapaxes(2, 3)
+                return images.reshape(-1, self.n_channels)
 
             def of_pixels(channels):
                 image = np.broadcast_to(channels, (*self.sides, self.n_channels))
@@ -293,7 +289,7 @@ class Table(Standardised):
     def keep_weighted(self, X, sample_weight):
         if sample_weight is None:
             return X, None
-        sample_weight = check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        sample_weight = check_weights(sample_weight, X)
         kept = np.flatnonzero(sample_weight)
         return safe_indexing(_as_table(X), kept), sample_weight[kept]
 
@@ -462,6 +458,7 @@ class Table(Standardised):
     # And back
 
     def present(self, rows):
+        rows = as_array(rows)
         unit_columns, columns = self.column_of_unit(rows.shape[1]), []
         for j, (categories, kind) in enumerate(zip(self.categories_, self.value_types_)):
             part = rows[:, unit_columns == j]
@@ -482,14 +479,6 @@ class Table(Standardised):
         return _frame(self.container_, self.names_, columns, self.column_types_)
 
 
-def as_array(X):
-    """Convert a tensor to an array; return any other X unchanged."""
-    if isinstance(X, torch.Tensor):
-        X = X.float() if X.dtype == torch.bfloat16 else X
-        return X.detach().cpu().numpy().copy()
-    return X
-
-
 def moments(X, sample_weight, table=lambda rows: rows):
     """Means and standard deviations of the columns of X; a constant column has deviation one.
 
@@ -503,7 +492,8 @@ def moments(X, sample_weight, table=lambda rows: rows):
         rows = X[piece].toarray() if issparse(X) else X[piece]
         weight = np.ones(len(rows)) if sample_weight is None else sample_weight[piece]
         if weight.any():
-            lines = table(rows.astype(np.float64))
+            is_tensor = isinstance(rows, torch.Tensor)
+            lines = table(rows.double() if is_tensor else rows.astype(np.float64))
             weight = np.repeat(weight, len(lines) // len(rows))
             with np.errstate(invalid="ignore"):  # the variance of a constant may be just below 0
                 scaler.partial_fit(lines, sample_weight=None if sample_weight is None else weight)
@@ -513,8 +503,8 @@ def moments(X, sample_weight, table=lambda rows: rows):
             "1 sample has no standard deviation: pass at least two samples with a positive weight. "
             "What the first call of `partial_fit` finds holds for all later calls."
         )
-    scale = scaler.scale_.astype(np.float32).astype(np.float64)
-    return np.round(scaler.mean_ / scale * 2**16) / 2**16 * scale, scale
+    scale = as_array(scaler.scale_).astype(np.float32).astype(np.float64)
+    return np.round(as_array(scaler.mean_) / scale * 2**16) / 2**16 * scale, scale
 
 
 # Columns

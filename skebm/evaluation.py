@@ -152,7 +152,7 @@ def log_partition(
     """
     fitted = FittedModel(estimator)
     device = fitted.device
-    with torch.inference_mode(), fitted.threads(n_chains):
+    with fitted.computing(n_chains):
         model = fitted.exact_law()
         if method == "auto":
             _, units, n_units = partition.smaller_layer(model)
@@ -231,7 +231,9 @@ def log_likelihood(
     True
     """
     FittedModel(estimator)
-    free_energy = estimator.free_energy(X).astype(np.float64)  # (n_samples,)
+    free_energy = estimator.free_energy(X)  # (n_samples,)
+    is_tensor = isinstance(free_energy, torch.Tensor)
+    free_energy = free_energy.double() if is_tensor else free_energy.astype(np.float64)
     if log_z is None:
         log_z = log_partition(estimator, random_state=random_state)
     value = log_z.value if isinstance(log_z, LogPartition) else log_z

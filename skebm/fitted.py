@@ -4,6 +4,8 @@ rows of X ─▶ visible units ─▶ function(model, units) ─▶ array
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from skebm.engine.batches import chunks, to_device
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.sampling import conditional_mean, mean_field, run
+from skebm.engine.scaling import Scaling
 from skebm.engine.stack import Layer, features
 
 
@@ -35,6 +38,7 @@ class FittedModel:
         check_is_fitted(estimator)
         self.estimator, self.encoding = estimator, estimator.encoding_
         self.dtype = estimator.components_.dtype
+        self._scalings: dict[torch.device, Scaling] = {}
 
     @property
     def device(self) -> torch.device:
@@ -77,14 +81,27 @@ class FittedModel:
         """The model with units that sample exactly, even if training used approximate ones."""
         return self.rbm(device, dtype=dtype).exact()
 
-    def threads(self, n_rows):
-        """One thread during a block if its products with so many rows are small."""
-        return devices.threads(n_rows * self.rbm().row_products)
+    @contextmanager
+    def computing(self, n_rows=None) -> Iterator[None]:
+        """Compute without gradients and in full precision during a block.
+
+        The block has one thread if its products with `n_rows` rows are small.
+        """
+        small = n_rows is not None
+        threads = devices.threads(n_rows * self.rbm("cpu").row_products) if small else nullcontext()
+        with torch.inference_mode(), devices.precision(self.device), threads:
+            yield
+
+    def scaling(self, device) -> Scaling:
+        """The map between rows and rows of the model, on a device."""
+        if device not in self._scalings:
+            self._scalings[device] = self.encoding.scaling(device)
+        return self._scalings[device]
 
     def layer(self, device=None, residual=None, *, precision="highest", dtype=None) -> Layer:
         """The model as a layer of a stack."""
         model = self.rbm(device, precision=precision, dtype=dtype)
-        return Layer(model, self.encoding.encode, self.encoding.decode, residual)
+        return Layer(model, self.scaling(model.W.device), residual)
 
     def replaced(self, model):
         """A copy of the estimator with the parameters of `model`, which is one like `rbm()`."""
@@ -105,11 +122,11 @@ class FittedModel:
 
     def visible_units(self, model, rows):
         """The visible units of rows: tensors (n, n_visible)."""
-        return model.visible.from_rows(self.encoding.encode(rows))
+        return model.visible.from_rows(self.scaling(rows.device).encode(rows))
 
     def rows(self, model, v):
         """The inverse of `visible_units`."""
-        return self.encoding.decode(model.visible.to_rows(v))
+        return self.scaling(v.device).decode(model.visible.to_rows(v))
 
     def log_volume(self, model):
         """log |∂row/∂units|: log p(row) = log p(units) − log_volume."""
@@ -129,8 +146,8 @@ class FittedModel:
         joint state. encode=False passes the rows to the function without encoding them.
         """
         device = self.device
-        with torch.inference_mode():
-            model, result = self.rbm(device), torch.empty(0)
+        with self.computing():
+            model, result, where = self.rbm(device), torch.empty(0), devices.device_of(rows)
             for piece in chunks(rows, row_size(model) if row_size else model.row_size):
                 tensor = to_device(rows[piece], device, self.dtype)
                 tensors = [self.visible_units(model, tensor) if encode else tensor]
@@ -138,9 +155,10 @@ class FittedModel:
                     tensors.append(torch.tensor(mask[piece], device=device))
                 part = function(model, *tensors)
                 if len(result) == 0:
-                    result = torch.empty((rows.shape[0], *part.shape[1:]), dtype=part.dtype)
+                    shape = rows.shape[0], *part.shape[1:]
+                    result = torch.empty(shape, dtype=part.dtype, device=where)
                 result[piece] = part
-        return result.numpy()
+        return result if isinstance(rows, torch.Tensor) else result.numpy()
 
     def features(self, X, residual=None):
         """The features of each row: (n_samples, n_features_out)."""

@@ -34,6 +34,8 @@ from skebm._version import __version__
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunks, to_device
 from skebm.engine.noise import Noise, seed_of
+from skebm.engine.scaling import Scaling
+from skebm.tensors import as_array
 
 RateSchedule = Literal["constant", "linear", "invscaling"]
 #: Version of the fitted attributes, stored in pickles; skebm 0.1 has version 1.
@@ -48,7 +50,7 @@ class TrainingData(NamedTuple):
     rows: Any  # ndarray or csr_array of shape (n_samples, n_features)
     targets: Any = None  # ndarray or csr_array of shape (n_samples, n_targets), or None
     weight: np.ndarray | None = None  # (n_samples,)
-    encode: Callable[[torch.Tensor], torch.Tensor] = lambda rows: rows
+    scaling: Scaling | None = None  # on the device of the fit; None means the identity
     dtype: np.dtype | None = None  # of the fitted arrays; None takes that which holds the rows
     #: Fills in the missing entries of `rows` again after each epoch.
     missing: Any = None
@@ -207,6 +209,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         """Train for all epochs of a call of `fit`."""
         resume = self.warm_start and self.__sklearn_is_fitted__()
+        y = as_array(y)
         n_epochs = self._n_epochs(self._n_rows(X, y))
         return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=resume)
 
@@ -214,7 +217,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
         """Train for one epoch, starting from the current parameters."""
         resume = self.__sklearn_is_fitted__()
         return self._train(
-            X, y, sample_weight, n_epochs=1, resume=resume, hold_back=False, **settings
+            X, as_array(y), sample_weight, n_epochs=1, resume=resume, hold_back=False, **settings
         )
 
     def _n_rows(self, X, y):
@@ -260,7 +263,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
             shuffle=self.shuffle,
             device=devices.resolve(self.device),
             dtype=devices.float_type(data.rows.dtype) if data.dtype is None else data.dtype,
-            encode=data.encode,
+            scaling=data.scaling,
             targets=data.targets,
         )
 
@@ -402,7 +405,8 @@ class Fit:
             subtask = task.subcontext(task_name="epoch")
             subtask.call_on_fit_task_begin(**on_task)
             try:
-                with devices.threads(self.batches.batch_size * self.trainer.model.row_products):
+                n_products = self.batches.batch_size * self.trainer.model.row_products
+                with devices.threads(n_products), devices.precision(self.batches.device):
                     self.epoch(epoch)
             except KeyboardInterrupt:
                 if self.last is None:

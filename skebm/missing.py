@@ -22,13 +22,13 @@ class MissingEntries:
     ----------
     rows : ndarray of shape (n_samples, n_features)
         Not changed; `rows` of the object has the missing entries filled in.
-    encoding : Encoding
+    scaling : Scaling
     n_sweeps : int
         Gibbs sweeps after each epoch.
     """
 
-    def __init__(self, rows, encoding, n_sweeps):
-        self.mask, self.encoding, self.n_sweeps = np.isnan(rows), encoding, n_sweeps
+    def __init__(self, rows, scaling, n_sweeps):
+        self.mask, self.scaling, self.n_sweeps = np.isnan(rows), scaling, n_sweeps
         if self.mask.all(axis=0).any():
             raise ValueError("X has a feature with no value at all; leave it out.")
         self.rows = np.where(self.mask, np.nanmean(rows, axis=0), rows)
@@ -60,8 +60,8 @@ class MissingEntries:
             for piece in chunks(affected, model.row_size):
                 index = affected[piece]
                 rows = to_device(self.rows[index], model.W.device, self.rows.dtype)
-                v = model.visible.from_rows(self.encoding.encode(rows)).to(model.W)
+                v = model.visible.from_rows(self.scaling.encode(rows)).to(model.W)
                 clamped = torch.tensor(~self.mask[index], device=v.device)
                 v = run(model, v, noise, n_steps=n_sweeps, clamped=clamped)
-                drawn = self.encoding.decode(model.visible.to_rows(v)).cpu().numpy()
+                drawn = self.scaling.decode(model.visible.to_rows(v)).cpu().numpy()
                 self.rows[index] = np.where(self.mask[index], drawn, self.rows[index])

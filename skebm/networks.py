@@ -24,9 +24,10 @@ from skebm._shared import (
     documented,
     estimator,
 )
-from skebm._sklearn import RegressorMixin, check_sample_weight, fit_context, num_samples
+from skebm._sklearn import RegressorMixin, fit_context, num_samples
 from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
+from skebm.engine import devices
 from skebm.engine.backprop import Backprop, Network, cross_entropy, squared_error
 from skebm.engine.batches import CHUNK
 from skebm.engine.noise import seed_of
@@ -34,6 +35,7 @@ from skebm.engine.stack import Layer
 from skebm.fitted import FittedModel, FittedStack
 from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor
 from skebm.targets import ClassifierTargets, is_minus_one
+from skebm.tensors import check_weights, returns_like_x
 
 
 class NetworkAttributes:
@@ -74,15 +76,14 @@ class BaseNetwork(NetworkAttributes, Trained):
     ):
         given = sample_weight
         if sample_weight is not None:
-            sample_weight = check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
+            sample_weight = check_weights(sample_weight, X, dtype=np.float64)
         targets, weight = self._targets(y, X, sample_weight, reset=not resume, classes=classes)
         if not resume:
             self.dbn_ = self._stack(X, y, given, task, rng)
         first = FittedModel(self.dbn_.estimators_[0])
         dtype = self.coef_.dtype if resume else None
-        return TrainingData(first.read(X), targets, weight, first.encoding.encode, dtype)
+        scaling = first.scaling(devices.resolve(self.device))
+        return TrainingData(first.read(X), targets, weight, scaling, dtype)
 
     def _stack(self, X, y, sample_weight, task, rng):
         """The stack to fine-tune: a copy of a fitted one, or a newly trained one."""
@@ -137,6 +138,7 @@ class BaseNetwork(NetworkAttributes, Trained):
         trainer = Backprop(
             Network(layers, V, d, n_frozen),
             self._loss,
+            (batches.batch_size, len(batches.mean)),
             optimizer=self.optimizer,
             weight_decay=self.weight_decay,
             max_norm=self.max_norm,
@@ -198,6 +200,9 @@ class BaseNetwork(NetworkAttributes, Trained):
         """The outputs for each row: (n_samples, n_outputs)."""
         check_is_fitted(self)
         *_, H = FittedStack(self.dbn_).features(X)
+        if isinstance(H, torch.Tensor):
+            V, d = (as_tensor(a, H.device) for a in (self.coef_, self.intercept_))
+            return torch.addmm(d, H, V.T)
         return H @ self.coef_.T + self.intercept_
 
     @property
@@ -320,6 +325,7 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
             "accuracy": right.double().mean().item(),
         }
 
+    @returns_like_x
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """log p(y | x) of every class.
 
@@ -332,7 +338,9 @@ class DBNClassifier(ClassifierTargets, BaseNetwork):
         log_p : ndarray of shape (n_samples, n_classes)
             In nats, in the order of `classes_`.
         """
-        return log_softmax(self._linear(X), axis=1)
+        output = self._linear(X)
+        is_tensor = isinstance(output, torch.Tensor)
+        return output.log_softmax(1) if is_tensor else log_softmax(output, axis=1)
 
 
 @estimator
@@ -495,6 +503,7 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         error = (output - target) * torch.tensor(self.target_scale_).to(output)
         return {"mean_squared_error": error.double().square().nanmean().item()}
 
+    @returns_like_x
     def predict(self, X: Any) -> np.ndarray:
         """The prediction for each row.
 
@@ -507,7 +516,10 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
         check_is_fitted(self)
-        y = self.target_location_ + self.target_scale_ * self._linear(X)
+        output, moments = self._linear(X), (self.target_location_, self.target_scale_)
+        if isinstance(output, torch.Tensor):
+            moments = tuple(as_tensor(a, output.device) for a in moments)
+        y = moments[0] + moments[1] * output
         return y[:, 0] if y.shape[1] == 1 else y
 
     def __sklearn_tags__(self):

@@ -5,6 +5,7 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
+import torch
 from scipy import sparse
 from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_class_weight
@@ -13,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from skebm._shared import documented
 from skebm._sklearn import ClassifierMixin, check_y, fit_context
 from skebm.fitting import level_of_caller
+from skebm.tensors import as_array
 
 
 class ClassifierTargets(ClassifierMixin):
@@ -105,7 +107,7 @@ class ClassifierTargets(ClassifierMixin):
                 f"{type(self).__name__} requires y to be passed, but the target y is None; pass "
                 "labels, with −1 for a row whose label is unknown."
             )
-        y = check_y(y, multi_output=False, estimator=self)
+        y = check_y(as_array(y), multi_output=False, estimator=self)
         check_consistent_length(X, y)
         known = self._find_classes(y, classes, reset)
         self._check_labels(y[known])
@@ -205,7 +207,8 @@ class ClassifierTargets(ClassifierMixin):
         p : ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
         """
-        return np.exp(self.predict_log_proba(X))
+        log_p = self.predict_log_proba(X)
+        return log_p.exp() if isinstance(log_p, torch.Tensor) else np.exp(log_p)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Scores of the classes: log p(y | v), or with two classes their log odds.
@@ -234,8 +237,11 @@ class ClassifierTargets(ClassifierMixin):
         y : ndarray of shape (n_samples,)
             Labels of `classes_`.
         """
-        log_p = self.predict_log_proba(X)
-        return self.classes_[log_p.argmax(1)]
+        best: Any = self.predict_log_proba(X).argmax(1)
+        if isinstance(best, torch.Tensor) and self.classes_.dtype.kind in "biuf":
+            labels: Any = torch.from_numpy(self.classes_).to(best.device)[best]
+            return labels
+        return self.classes_[as_array(best)]
 
     def _check_labels(self, labels):
         unknown = np.setdiff1d(labels, self.classes_)

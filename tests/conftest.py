@@ -9,6 +9,8 @@ from pathlib import Path
 # other. This must happen before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+# scikit-learn's array_api_dispatch needs this before scipy is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import numpy as np
 import pytest

@@ -48,8 +48,8 @@ def fitted(case):
 @every_case
 def test_rows_come_back_from_units_and_x_comes_back_from_rows(case):
     encoding, X, rows = fitted(case)
-    units = encoding.encode(torch.from_numpy(rows))
-    again = encoding.decode(units).numpy()
+    units = encoding.scaling("cpu").encode(torch.from_numpy(rows))
+    again = encoding.scaling("cpu").decode(units).numpy()
     assert_allclose(again, rows, rtol=1e-12, atol=1e-12)
     presented = encoding.present(again)
     if isinstance(X, pd.DataFrame):
@@ -63,8 +63,8 @@ def test_rows_come_back_from_units_and_x_comes_back_from_rows(case):
 @every_case
 def test_the_volume_is_that_of_the_jacobian(case):
     encoding, _, rows = fitted(case)
-    unit = encoding.encode(torch.from_numpy(rows[0]))
-    jacobian = torch.autograd.functional.jacobian(encoding.decode, unit)
+    unit = encoding.scaling("cpu").encode(torch.from_numpy(rows[0]))
+    jacobian = torch.autograd.functional.jacobian(encoding.scaling("cpu").decode, unit)
     assert_allclose(encoding.log_volume(), torch.linalg.slogdet(jacobian)[1], atol=1e-9)
 
 
@@ -75,7 +75,8 @@ def test_another_object_goes_on_with_the_fitted_state(case):
     other.load(encoding)
     assert_array_equal(other.read(BaseEstimator(), X, reset=False), rows)
     assert_array_equal(
-        other.encode(torch.from_numpy(rows)), encoding.encode(torch.from_numpy(rows))
+        other.scaling("cpu").encode(torch.from_numpy(rows)),
+        encoding.scaling("cpu").encode(torch.from_numpy(rows)),
     )
 
 

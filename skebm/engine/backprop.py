@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from skebm.engine.batches import Batches
+from skebm.engine.capture import Captured
 from skebm.engine.noise import Noise
 from skebm.engine.stack import Layer
 
@@ -94,12 +95,16 @@ def _dropped(x: Tensor, probability: float, noise: Noise) -> Tensor:
 
 
 class Backprop:
-    """A network, and the optimiser that trains it."""
+    """A network, and the optimiser that trains it.
+
+    A batch has the shape `batch_shape`: the number of rows, and that of features and targets.
+    """
 
     def __init__(
         self,
         model: Network,
         loss: Callable[[Tensor, Tensor], Tensor],
+        batch_shape: tuple[int, int],
         *,
         optimizer: str,
         weight_decay: float = 0.0,
@@ -112,30 +117,55 @@ class Backprop:
             {"params": model.weights, "weight_decay": weight_decay},
             {"params": model.biases, "weight_decay": 0.0},
         ]
-        # `epoch` sets the learning rate; the value 0.0 is never used.
-        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-        self.optimizer = kinds[optimizer](groups, lr=0.0, fused=True)
+        # `epoch` sets the learning rate; the value 0.0 is never used. A CUDA graph can hold an
+        # update whose rate is a tensor.
+        device = model.V.device
+        on_cuda = device.type == "cuda"
+        rate = torch.zeros((), device=device) if on_cuda else 0.0
+        if optimizer == "adam":
+            self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+                groups, lr=rate, fused=True, capturable=on_cuda
+            )
+        else:
+            self.optimizer = torch.optim.SGD(groups, lr=rate, fused=True)
+        #: The rows, followed by their targets, and the weights of an update.
+        self.rows = model.V.new_empty(batch_shape)
+        self.weight = model.V.new_empty(batch_shape[:1])
+        self._captured = self._new_captured()
+
+    def _new_captured(self) -> Captured:
+        capturable = all(layer.model.hidden.capturable for layer in self.model.layers)
+        return Captured(self.model.V.device, capturable)
 
     def epoch(
         self, batches: Batches, noise: Noise, learning_rate: float, momentum: float = 0.0
     ) -> None:
         """Visit every row once."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-            if "momentum" in group:
-                group["momentum"] = momentum
-        n_features = batches.X.shape[1]
-        kind = self.model.V.dtype
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
+            if group.get("momentum", momentum) != momentum:
+                group["momentum"] = momentum  # a constant of a graph
+                self._captured = self._new_captured()
         for rows, weight in batches(noise):
-            x, target = rows[:, :n_features].to(kind), rows[:, n_features:].to(kind)
-            self.optimizer.zero_grad()
-            output = self.model(x, noise, self.dropout)
-            (self.loss(output, target) * weight).sum().backward()
-            self.optimizer.step()
-            if self.max_norm is not None:
-                with torch.no_grad():
-                    for W in self.model.weights[:-1]:
-                        W.renorm_(2, 0, self.max_norm)
+            self.rows.copy_(rows)
+            self.weight.copy_(weight)
+            self._captured(self.update, noise)
+
+    def update(self, noise: Noise) -> None:
+        """One step for `rows` and `weight`."""
+        n_targets = len(self.model.d)
+        x, target = self.rows[:, :-n_targets], self.rows[:, -n_targets:]
+        self.optimizer.zero_grad()
+        output = self.model(x, noise, self.dropout)
+        (self.loss(output, target) * self.weight).sum().backward()
+        self.optimizer.step()
+        if self.max_norm is not None:
+            with torch.no_grad():
+                for W in self.model.weights[:-1]:
+                    W.renorm_(2, 0, self.max_norm)
 
     def report(self) -> dict[str, Tensor]:
         return {}

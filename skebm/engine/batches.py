@@ -6,7 +6,9 @@ row with weight k counts as k rows. Otherwise each weight multiplies the gradien
 last batch is filled up with rows of weight zero.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +16,12 @@ from scipy import sparse
 from torch import Tensor
 
 from skebm.engine.noise import Noise
+from skebm.engine.scaling import Scaling
 
 #: How many numbers a piece holds when a pass over all rows is made in pieces.
 CHUNK = 2**20
-#: How many numbers are gathered at a time for training.
-BLOCK = 2**17
+#: How many numbers are gathered at a time for training, on a CPU and on CUDA.
+BLOCK, CUDA_BLOCK = 2**17, 2**24
 #: Integer weights mean repeated rows if they are at most this large on average.
 MOST_REPEATS = 10
 #: How many rows the sample `Batches.probe` holds at most, and how many numbers if these are more
@@ -31,7 +34,9 @@ _MOVED_AS_THEY_ARE = tuple(np.dtype(t) for t in ("float32", "float64", "uint8", 
 
 
 def to_device(rows, device: torch.device, dtype: np.dtype) -> Tensor:
-    """Rows of an array as a floating-point tensor; the device converts small types."""
+    """Rows of an array or tensor as a floating-point tensor; the device converts small types."""
+    if isinstance(rows, Tensor):
+        return rows.to(device, getattr(torch, dtype.name))
     if sparse.issparse(rows):
         rows = rows.toarray()
     if rows.dtype not in _MOVED_AS_THEY_ARE or not rows.flags.writeable:
@@ -42,6 +47,8 @@ def to_device(rows, device: torch.device, dtype: np.dtype) -> Tensor:
 
 def resident(X, device: torch.device) -> Tensor | None:
     """All rows as a tensor on the device; None if X needs a conversion or does not fit there."""
+    if isinstance(X, Tensor):
+        return X.to(device)
     if sparse.issparse(X) or X.dtype not in _MOVED_AS_THEY_ARE or not X.flags.writeable:
         return None
     if not (X.flags.c_contiguous or X.flags.f_contiguous):
@@ -68,7 +75,7 @@ class Batches:
 
     Parameters
     ----------
-    X : ndarray or csr_array of shape (n_samples, n_features)
+    X : ndarray, csr_array or Tensor of shape (n_samples, n_features)
     sample_weight : ndarray of shape (n_samples,) or None
     batch_size : int
         It is reduced to the number of visits of an epoch if that is smaller.
@@ -77,8 +84,8 @@ class Batches:
     device : torch.device
     dtype : numpy.dtype
         float32 or float64.
-    encode : callable
-        An affine map of tensors, from rows of X to rows of the model.
+    scaling : Scaling or None
+        The map from rows of X to rows of the model, on the device; None means the identity.
     targets : ndarray or csr_array of shape (n_samples, n_targets) or None
         More columns. They follow the columns of X in every row and are not encoded.
 
@@ -100,12 +107,13 @@ class Batches:
         shuffle,
         device,
         dtype,
-        encode: Callable[[Tensor], Tensor] = lambda rows: rows,
+        scaling: Scaling | None = None,
         targets=None,
     ):
         self.X, self.shuffle = X, shuffle
         self.targets = targets
-        self.device, self.dtype, self.encode = device, dtype, encode
+        self.device, self.dtype = device, dtype
+        self.scaling = Scaling() if scaling is None else scaling
         visits, weight = visits_of(sample_weight, X.shape[0])
         mean, key = summarise(X, visits, weight)
         if targets is not None:
@@ -120,7 +128,7 @@ class Batches:
         kind = getattr(torch, dtype.name)
         self.visits = torch.as_tensor(visits, device=device)  # (n,)
         self.weight = torch.as_tensor(weight / self.batch_size, device=device).to(kind)
-        self.mean = encode(torch.as_tensor(mean, device=device)).to(kind)
+        self.mean = self.encode(torch.as_tensor(mean, device=device)).to(kind)
         if targets is not None:
             self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])
         if sparse.issparse(targets) and np.any(known := targets.sum(1)[visits] != 0):
@@ -129,7 +137,12 @@ class Batches:
         if len(visits) > most:
             visits = np.random.default_rng(0).choice(visits, size=most)
         self.probed = visits
+        self.placed = self._placed_targets()
         self.refresh()
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Rows of X as rows of the model."""
+        return self.scaling.encode(rows)
 
     def refresh(self) -> None:
         """Read X again, after it was changed in place."""
@@ -157,9 +170,11 @@ class Batches:
         weights = weight.view(-1, size).unbind()
         if self.equal and len(self) > 1:  # full batches share one tensor
             weights = (weights[0],) * (len(self) - 1) + (weights[-1],)
-        n_block = size * max(1, BLOCK // (size * self.X.shape[1]))
+        n_numbers = CUDA_BLOCK if self.device.type == "cuda" else BLOCK
+        n_block = size * max(1, n_numbers // (size * self.X.shape[1]))
         pieces = index.split(n_block)
-        blocks = self._gather(pieces) if self.resident is not None else self._stream(pieces)
+        resident = self.resident is not None
+        blocks = self._gather(pieces) if resident else self._stream(index.cpu().split(n_block))
         joined = map(self._join, map(self.encode, blocks), pieces)
         yield from zip((rows for block in joined for rows in block.split(size)), weights)
 
@@ -167,10 +182,21 @@ class Batches:
         """Encoded rows of X, followed by their targets."""
         if self.targets is None:
             return rows
-        targets = to_device(
-            self.targets[torch.as_tensor(index).cpu().numpy()], self.device, self.dtype
-        )
+        if self.placed is not None:
+            targets = self.placed[torch.as_tensor(index, device=self.device)]
+        else:
+            chosen = self.targets[torch.as_tensor(index).cpu().numpy()]
+            targets = to_device(chosen, self.device, self.dtype)
         return torch.cat([rows.to(targets), targets], 1)
+
+    def _placed_targets(self) -> Tensor | None:
+        """All targets on a CUDA device; None if there are none, or if they do not fit there."""
+        if self.targets is None or self.device.type != "cuda":
+            return None
+        n_bytes = math.prod(self.targets.shape) * self.dtype.itemsize
+        if n_bytes > torch.cuda.mem_get_info(self.device)[0] // 4:
+            return None
+        return to_device(self.targets, self.device, self.dtype)
 
     def _gather(self, pieces: Sequence[Tensor]) -> Iterator[Tensor]:
         """Rows of X from the device, gathered in one buffer."""
@@ -190,7 +216,7 @@ class Batches:
             buffer = buffers[i % len(buffers)][: len(piece)]
             if on_cuda:
                 copied[i % 2].synchronize()  # the copy from two blocks ago
-            rows = self.X[piece.cpu().numpy()]
+            rows = self.X[piece.numpy()]
             if sparse.issparse(rows):
                 rows.astype(self.dtype, copy=False).toarray(out=buffer.numpy())
             else:
@@ -220,12 +246,20 @@ def summarise(X, visits: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np
     different keys. The sorted order therefore does not depend on the order of the rows in X.
     """
     n, n_features = X.shape
-    share = np.bincount(visits, weight, minlength=n) / weight.sum()  # (n,)
-    direction = np.random.default_rng(0).standard_normal(n_features)
-    mean, key = np.zeros(n_features), np.empty(n)
-    for piece in chunks(X, n_features, 2**16):  # pieces that fit into the cache
-        rows = X[piece].astype(np.float64)
+    share: Any = np.bincount(visits, weight, minlength=n) / weight.sum()  # (n,)
+    direction: Any = np.random.default_rng(0).standard_normal(n_features)
+    mean: Any = np.zeros(n_features)
+    key: Any = np.empty(n)
+    if isinstance(X, Tensor):
+        share, direction, mean, key = (
+            torch.from_numpy(array).to(X.device) for array in (share, direction, mean, key)
+        )
+    numbers = CHUNK if isinstance(X, Tensor) else 2**16  # pieces that fit into the cache
+    for piece in chunks(X, n_features, numbers):
+        rows = X[piece].double() if isinstance(X, Tensor) else X[piece].astype(np.float64)
         mean += share[piece] @ rows
         key[piece] = rows @ direction
+    if isinstance(X, Tensor):
+        mean, key = mean.cpu().numpy(), key.cpu().numpy()
     # float32 drops the last bits, which depend on the order of summation.
     return mean.astype(np.float32), key

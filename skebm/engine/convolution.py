@@ -14,25 +14,17 @@ pixels of channel c is Σ_fkl W_fckl λ_f times (number of places) / (number of 
 import itertools
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
-from skebm.engine.models import Coupling, Joint
+from skebm.engine.models import Coupling, Joint, spectral_norm
 from skebm.engine.units import SiteChanges, Units
 
 #: With this many channels or more, torch's transposed convolution is the faster one on a CPU.
 MANY_CHANNELS = 16
-
-
-def _exactly(x: Tensor) -> AbstractContextManager:
-    """On CUDA, use cuDNN's deterministic kernels in single precision (not the default)."""
-    if not x.is_cuda:
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 class Convolution(Coupling):
@@ -83,9 +75,7 @@ class Convolution(Coupling):
         return h.unflatten(-1, (-1, *self.map_sides))
 
     def up(self, v: Tensor, bias: Tensor) -> Tensor:
-        with _exactly(v):
-            x = functional.conv2d(self.images(v), self.weight, bias, self.stride)
-        return x.flatten(1)
+        return functional.conv2d(self.images(v), self.weight, bias, self.stride).flatten(1)
 
     def down(self, h: Tensor, bias: Tensor) -> Tensor:
         W = self.weight
@@ -94,22 +84,20 @@ class Convolution(Coupling):
             images = functional.fold(patches, self.sides, W.shape[2:], stride=self.stride)
             images += bias[:, None, None]
         else:
-            with _exactly(h):
-                images = functional.conv_transpose2d(
-                    self.maps(h), W, bias, self.stride, output_padding=self.rest
-                )
+            images = functional.conv_transpose2d(
+                self.maps(h), W, bias, self.stride, output_padding=self.rest
+            )
         return self.rows(images)
 
     def correlate_(self, out: Tensor, states: Joint) -> None:
         v, h = self.images(states.v), self.maps(states.h)
-        with _exactly(v):
-            out.copy_(conv2d_weight(v, list(self.weight.shape), h, self.stride))
+        out.copy_(conv2d_weight(v, list(self.weight.shape), h, self.stride))
 
     def norm(self) -> Tensor:
         # An upper bound: the norm of the convolution with periodic edges. The Fourier transform
         # makes that convolution block-diagonal.
         spectrum = torch.fft.fft2(self.weight, s=self.sides)  # (n_filters, n_channels, h, w)
-        return torch.linalg.matrix_norm(spectrum.permute(2, 3, 0, 1), 2).max()
+        return spectral_norm(spectrum.permute(2, 3, 0, 1)).max()
 
     # Biases
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +32,19 @@ def resolve(device: str, *, fall_back: bool = False) -> torch.device:
     return torch.device("cpu")
 
 
-def float_type(dtype: np.dtype) -> np.dtype:
+def device_of(rows) -> torch.device:
+    """The device of a tensor; the CPU for rows that are not a tensor."""
+    return rows.device if isinstance(rows, torch.Tensor) else torch.device("cpu")
+
+
+def numpy_type(dtype: np.dtype | torch.dtype) -> np.dtype:
+    """The type of numpy with the same name."""
+    return np.dtype(str(dtype).removeprefix("torch."))
+
+
+def float_type(dtype: np.dtype | torch.dtype) -> np.dtype:
     """The type of computations: float32 if it can hold all values of `dtype`, else float64."""
-    single = np.result_type(dtype, np.float32) == np.float32
+    single = np.result_type(numpy_type(dtype), np.float32) == np.float32
     return np.dtype(np.float32 if single else np.float64)
 
 
@@ -60,15 +71,32 @@ def threads(n_multiplications: int) -> Iterator[None]:
 
 
 @contextmanager
-def precision(device: torch.device, precision: str) -> Iterator[None]:
-    """Let single-precision products on CUDA use TF32, unless "highest" is asked for."""
-    matmul = torch.backends.cuda.matmul
-    if device.type != "cuda" or precision == "highest":
+def precision(device: torch.device, precision: str = "highest") -> Iterator[None]:
+    """Set how CUDA computes in single precision, and put the settings back afterwards.
+
+    Products and convolutions use TF32 unless the precision is "highest", whatever the settings of
+    the process are. Convolutions are deterministic.
+    """
+    if device.type != "cuda":
         yield
         return
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = True
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    uses_tf32 = precision != "highest"
+    settings: list[tuple[Any, str, Any]] = [(cudnn, "deterministic", True)]
+    settings.append((cudnn, "benchmark", False))
+    if hasattr(cudnn, "conv"):
+        kind = "tf32" if uses_tf32 else "ieee"
+        settings += [(of, "fp32_precision", kind) for of in (matmul, cudnn.conv)]
+    else:  # torch < 2.9
+        settings += [(of, "allow_tf32", uses_tf32) for of in (matmul, cudnn)]
+    before = [getattr(of, name) for of, name, _ in settings]
+    for of, name, value in settings:
+        setattr(of, name, value)
     try:
         yield
     finally:
-        matmul.allow_tf32 = before
+        for (of, name, _), value in zip(settings, before):
+            if name == "fp32_precision":  # "none" takes the setting of a wider scope
+                setattr(of, name, "none")
+            if getattr(of, name) != value:
+                setattr(of, name, value)

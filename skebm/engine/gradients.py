@@ -14,6 +14,7 @@ creates this dict, and each call updates it in place.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -55,6 +56,9 @@ class Gradient(BaseEstimator, ABC):
     """A method that computes or estimates the gradient of the log-likelihood."""
 
     _parameter_constraints: dict = {}
+    #: Whether a CUDA graph can hold a call: it must not wait for the device, and it must change
+    #: nothing but the phases and the tensors of the state.
+    capturable: ClassVar[bool] = True
 
     @abstractmethod
     def n_model(self, model: RBM, n_data: int) -> int:
@@ -207,7 +211,8 @@ class ParallelTempering(Gradient):
 
     def start(self, model, n_data, noise):
         n_chains = self.n_model(model, n_data)
-        beta = torch.linspace(1, 0, max(2, self.n_levels)).to(model.W)[: self.n_levels]
+        n_levels, device = max(2, self.n_levels), model.W.device
+        beta = torch.linspace(1, 0, n_levels, device=device).to(model.W)[: self.n_levels]
         v = model.start(self.n_levels * n_chains, noise)  # (n_levels · n_chains, n_visible)
         return {
             "chains": model.sample_hidden(v, noise, beta.repeat_interleave(n_chains)[:, None]),

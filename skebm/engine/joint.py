@@ -19,7 +19,7 @@ from torch import Tensor
 from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, Dense, Joint, Pair
 from skebm.engine.noise import Noise
-from skebm.engine.units import Categorical, Mixed, Units
+from skebm.engine.units import Categorical, Mixed, Units, perturbed
 
 
 class Labelled(Units):
@@ -35,6 +35,10 @@ class Labelled(Units):
     def __init__(self, units: Units, U: Tensor, d: Tensor):
         self.units, self.U, self.d = units, U, d  # U (n_hidden, n_classes), d (n_classes,)
         self.support, self.fields_per_unit = units.support, len(d)
+        self.capturable = units.capturable
+
+    def on(self, device: torch.device) -> Units:
+        return Labelled(self.units.on(device), self.U, self.d)
 
     def parameters(self) -> dict[str, Tensor]:
         return {"label_components": self.U, "intercept_label": self.d}
@@ -76,7 +80,7 @@ class Labelled(Units):
         return mean if out is None else out.copy_(mean)
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
-        y = Categorical([len(self.d)]).sample(self.logits(field), noise)  # (…, n_classes)
+        y = sample_labels(self.logits(field), noise)  # (…, n_classes)
         return self.units.sample(field + y @ self.U.T, noise, out)
 
     def cumulant(self, field: Tensor) -> Tensor:
@@ -96,6 +100,12 @@ class Labelled(Units):
 
     def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
         return self.units.states(index, n_units, like)
+
+
+def sample_labels(logits: Tensor, noise: Noise) -> Tensor:
+    """One label of each row, drawn from the softmax of the logits, one-hot: (…, n_classes)."""
+    label = perturbed(logits, noise).argmax(-1, keepdim=True)
+    return torch.zeros_like(logits).scatter_(-1, label, 1.0)
 
 
 def mix(share: Tensor, x: Tensor) -> Tensor:
@@ -139,8 +149,8 @@ class JointRBM(RBM):
         assert isinstance(coupling, Dense)
         U, d = labelled.U, labelled.d
         self.n_features, self.n_classes = model.n_visible, len(d)
-        self.features, self.classes = model.visible, Categorical([self.n_classes])
-        visible = Mixed([(self.features, self.n_features), (self.classes, self.n_classes)])
+        self.features, classes = model.visible, Categorical([self.n_classes])
+        visible = Mixed([(self.features, self.n_features), (classes, self.n_classes)])
         W, b = torch.cat([model.W, U], 1), torch.cat([model.b, d])
         b0 = torch.cat([model.b0, torch.zeros_like(d)])
         self._dense = partial(Dense, precision=coupling.precision)
@@ -183,7 +193,7 @@ class JointRBM(RBM):
         known = label.sum(1, keepdim=True)  # (n, 1), one or zero
         error = known * (label - logits.softmax(-1))  # (n, n_classes)
         if self.partly:
-            label.add_(self.classes.sample(logits, noise).mul_(1 - known))
+            label.add_(sample_labels(logits, noise).mul_(1 - known))
         update = copy.copy(self)
         update.labels = LabelLaw(label, means, error)
         return update

@@ -71,6 +71,23 @@ class Joint:
         gc.addmv_(self.h_t, torch.mv(v, mu), alpha=-1)
 
 
+def spectral_norm(matrices: Tensor, n_squarings: int = 10) -> Tensor:
+    """An upper bound of ‖A‖₂ that is at most 0.3 % too large: one value for each matrix.
+
+    ‖A‖₂² = λ, the largest eigenvalue of G = A Aᴴ, and λ ≤ ‖Gᵐ‖_F^(1/m) ≤ n^(1/2m) λ for an n × n
+    matrix G. A singular value decomposition would make the host wait for CUDA.
+    """
+    A = matrices if matrices.shape[-2] <= matrices.shape[-1] else matrices.mT
+    power = A @ A.mH  # (…, n, n)
+    logs, tiny = [], torch.finfo(A.dtype).tiny
+    for k in range(n_squarings + 1):
+        size = torch.linalg.vector_norm(power, dim=(-2, -1), keepdim=True).clamp(min=tiny)
+        logs.append(size.log() / 2**k)
+        power = power / size
+        power = power @ power
+    return (torch.stack(logs).sum(0)[..., 0, 0] / 2).exp()
+
+
 def path(field: Tensor, beta: Beta, reference: Tensor | float = 0.0) -> Tensor:
     """The natural parameter at `beta`, linear in beta: `reference` at 0, `field` at 1."""
     if isinstance(beta, float) and beta == 1.0:
@@ -198,7 +215,7 @@ class Dense(Coupling):
         return v
 
     def norm(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.weight, 2)
+        return spectral_norm(self.weight)
 
     def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
         torch.mv(states.v_t, states.weight, out=gb)
@@ -249,7 +266,7 @@ class RBM:
         #: The gradients of W, b and c.
         self.gradients = grad(self.W), grad(self.b), grad(self.c)
         self.visible, self.hidden = (
-            units.bound({name: rest.pop(0) for name in parameters})
+            units.on(W.device).bound({name: rest.pop(0) for name in parameters})
             for units, parameters in zip((visible, hidden), owned)
         )
         self.has_unit_parameters = bool(tensors)

@@ -2,7 +2,8 @@
 
     "highest", "high" : single precision ("high": TF32 on CUDA, see `skebm.engine.devices`)
     "medium"          : large factors are rounded to bfloat16 if the processor can multiply
-                        bfloat16 numbers; binary states are exact in bfloat16
+                        bfloat16 numbers; binary states are exact in bfloat16. Sums are in single
+                        precision. On a CPU the result is rounded to bfloat16 as well.
 
 Double precision is never reduced. On a CPU with AVX-512, oneDNN computes large products: on some of
 these processors it takes half the time of `torch.addmm`. `torch.addmm` computes all others.
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 #: A product is large if its factors hold this many numbers: oneDNN and rounding then save time.
-LARGE = 2**16
+LARGE, LARGE_ON_CUDA = 2**16, 2**21
 
 try:
     onednn = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None
@@ -30,6 +31,8 @@ def _cpu_has_bfloat16() -> bool:
 
 
 CPU_HAS_BFLOAT16 = _cpu_has_bfloat16()
+#: Whether a product of bfloat16 numbers on CUDA can have single precision; torch >= 2.8.
+MM_HAS_OUT_DTYPE = "out_dtype" in (torch.mm.__doc__ or "")
 ONEDNN_IS_FAST = onednn is not None and "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
@@ -37,12 +40,16 @@ def product(
     a: Tensor, b: Tensor, bias: Tensor | None, precision: str, out: Tensor | None = None
 ) -> Tensor:
     """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m), in `out` if that is given."""
-    large = a.numel() + b.numel() >= LARGE and a.dtype == torch.float32
+    least = LARGE_ON_CUDA if a.is_cuda else LARGE
+    large = a.numel() + b.numel() >= least and a.dtype == torch.float32
     if large and torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
         return Product.apply(a, b, bias, precision)
     rounded = large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu)
     if rounded:
         a, b = a.bfloat16(), b.bfloat16()
+    if rounded and a.is_cuda and MM_HAS_OUT_DTYPE:
+        result = torch.mm(a, b, out_dtype=torch.float32, out=out)
+        return result if bias is None else result.add_(bias)
     usable = onednn_has_bfloat16 and bias is not None if rounded else large
     if usable and ONEDNN_IS_FAST and onednn is not None and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")

@@ -7,13 +7,14 @@ x_k = (ζ₁ σ(a) + ζ₂ max(a, 0)/r) / m,  a = c_k + W_k x_{k−1},   r and m
 log p(v) ≥ Σ_k E_q[log p(x_{k−1} | x_k) − log q(x_k | x_{k−1})] + E_q[log p_top(x)]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
+from skebm.engine.scaling import Scaling
 from skebm.engine.units import Units
 
 
@@ -63,28 +64,27 @@ class Layer:
     ----------
     model : RBM
         Its hidden units give the features.
-    encode, decode : callable
-        Map the features of the layer below to rows of the model, and back.
+    scaling : Scaling or None
+        The map from features of the layer below to rows of the model; None means the identity.
     residual : Residual or None
     """
 
     def __init__(
         self,
         model: RBM,
-        encode: Callable[[Tensor], Tensor] = lambda rows: rows,
-        decode: Callable[[Tensor], Tensor] = lambda rows: rows,
+        scaling: Scaling | None = None,
         residual: Residual | None = None,
     ):
         self.model, self.residual = model, residual
-        self.encode, self.decode = encode, decode
+        self.scaling = Scaling() if scaling is None else scaling
 
     def visible_units(self, rows: Tensor) -> Tensor:
         """The visible units, given the features below: (n, n_visible)."""
-        return self.model.visible.from_rows(self.encode(rows))
+        return self.model.visible.from_rows(self.scaling.encode(rows))
 
     def rows(self, v: Tensor) -> Tensor:
         """The inverse of `visible_units`."""
-        return self.decode(self.model.visible.to_rows(v))
+        return self.scaling.decode(self.model.visible.to_rows(v))
 
     def features(self, rows: Tensor) -> Tensor:
         """The features for the layer above: (n, n_features)."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from skebm.engine.batches import CHUNK, Batches
+from skebm.engine.capture import Captured
 from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, Pair, grad
 from skebm.engine.noise import Noise
@@ -124,8 +125,9 @@ class Trainer:
         self.figures: State = {}
         self.n_updates = 0
         self._weight: Tensor | None = None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._eager = model.theta.device.type != "cuda"
+        #: Whether a CUDA graph can hold an update.
+        self.capturable = all(x.capturable for x in (gradient, model.visible, model.hidden))
+        self._captured = Captured(model.theta.device, self.capturable)
 
     def epoch(
         self, batches: Batches, noise: Noise, learning_rate: float, momentum: float = 0.0
@@ -158,7 +160,7 @@ class Trainer:
         self.model.normalise_()
         for total in self.figures.values():
             total.zero_()
-        self.n_updates = 0
+        self.n_updates = n_updates
         if self.centered:
             self._follow_means(mean, probe, n_updates)
         if self.gradient_state is None:
@@ -169,27 +171,29 @@ class Trainer:
         self.model.normalise_()
 
     def step(self, rows: Tensor, weight: Tensor, noise: Noise) -> None:
-        """One step along the gradient of Σ_i weight_i log p(row_i).
+        """One step along the gradient of Σ_i weight_i log p(row_i)."""
+        self.set_rows(rows, noise)
+        self.set_weight(weight)
+        self._captured(self.update, noise)
 
-        With `sample_rows`, the numbers of a row are probabilities, and the step takes a draw.
+    def set_rows(self, rows: Tensor, noise: Noise) -> None:
+        """Set the states of the data for the next update.
+
+        With `sample_rows`, the numbers of a row are probabilities, and the states are a draw.
         """
         v = self.phases.data.v
         if self.sample_rows:
             noise.bernoulli(rows, out=v)
         else:
             v.copy_(self.model.visible.from_rows(rows))
+
+    def set_weight(self, weight: Tensor) -> None:
+        """Set the weights of the rows for the next update."""
         if weight is not self._weight:  # full batches share one tensor
             self.phases.set_weight(weight / self.model.coupling.n_places)
             self._weight = weight
-        self.n_updates += 1
-        if self._graph is not None:
-            self._graph.replay()
-            return
-        self._update(noise)
-        if not self._eager:
-            self._capture(noise)
 
-    def _update(self, noise: Noise) -> None:
+    def update(self, noise: Noise) -> None:
         """One step for the rows and weights in `phases`."""
         model, phases = self.model.begin_update(self.phases.data, noise), self.phases
         assert self.gradient_state is not None
@@ -257,17 +261,6 @@ class Trainer:
             offset = self.offsets.setdefault(name, torch.empty_like(value))
             torch.mul(average, 256, out=offset).round_().div_(256)
 
-    def _capture(self, noise: Noise) -> None:
-        """Record the update as one CUDA graph, if the gradient allows it."""
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(noise.generator)
-        try:
-            with torch.cuda.graph(graph):
-                self._update(noise)
-            self._graph = graph
-        except RuntimeError:  # a graph cannot record this gradient
-            self._eager = True
-
     def report(self) -> State:
         """Figures of the gradient and of the model over the last epoch, for the history."""
         means = {name: total / self.n_updates for name, total in self.figures.items()}
@@ -279,6 +272,7 @@ class Trainer:
 
     def load_state(self, state: State) -> None:
         """Restore the tensors that `state` returned."""
+        assert self._captured.graph is None, "a graph would go on with the tensors from before"
         state = dict(state)
         for name, value in self.optimizer.state.items():
             value.copy_(state.pop(name))

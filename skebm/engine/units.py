@@ -32,6 +32,11 @@ def softplus(x: Tensor) -> Tensor:
     return functional.softplus(x, threshold=40.0)
 
 
+def perturbed(field: Tensor, noise: Noise) -> Tensor:
+    """The field plus Gumbel noise; the argmax is a draw from the softmax of the field."""
+    return noise.uniform(field).log().neg_().log_().neg_().add_(field)
+
+
 class SiteChanges(NamedTuple):
     """The changes of a row in which one site takes another state; all other sites keep theirs.
 
@@ -68,6 +73,9 @@ class Units(ABC):
     energy_parameters: tuple[str, ...] = ()
     #: The side of the square block of a map whose units share a term of the cumulant.
     block_size: int = 1
+    #: Whether a CUDA graph can hold `mean`, `sample` and the gradients: they must not wait for the
+    #: device, as `.item()` does, and they must not change anything but `out`.
+    capturable: bool = True
 
     @abstractmethod
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
@@ -152,6 +160,10 @@ class Units(ABC):
         units = copy.copy(self)
         vars(units).update(parameters)
         return units
+
+    def on(self, device: torch.device) -> Units:
+        """The same units with the tensors that they hold, except parameters, on this device."""
+        return self
 
     def confine_(self) -> None:  # noqa: B027
         """After an update, clip the parameters that have bounds to these bounds."""
@@ -337,14 +349,18 @@ class Categorical(Units):
         self.slot = self.is_there.flatten().nonzero()[:, 0]  # (n_units,)
         self.first = torch.tensor(self.sizes).cumsum(0) - torch.tensor(self.sizes)  # (n_groups,)
 
+    def on(self, device: torch.device) -> Units:
+        units = copy.copy(self)
+        for name in ("is_there", "slot", "first"):
+            setattr(units, name, getattr(self, name).to(device))
+        return units
+
     def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
         shares = self._table(field).softmax(-1).flatten(-2)  # (…, n_groups · widest)
         return torch.index_select(shares, -1, self.slot, out=out)
 
     def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
-        # The argmax of fields plus Gumbel noise is a draw from the softmax of the fields.
-        gumbel = noise.uniform(field).log().neg_().log_().neg_()
-        return self._one_hot(self._table(gumbel.add_(field)).argmax(-1), field, out)
+        return self._one_hot(self._table(perturbed(field, noise)).argmax(-1), field, out)
 
     def cumulant(self, field: Tensor) -> Tensor:
         return self._table(field).logsumexp(-1).sum(-1)
@@ -373,21 +389,13 @@ class Categorical(Units):
 
     def _table(self, x: Tensor) -> Tensor:
         """The units by groups; smaller groups are padded with −∞: (…, n_groups, widest)."""
-        self._move(x.device)
         table = x.new_full((*x.shape[:-1], self.is_there.numel()), -math.inf)
         return table.index_copy(-1, self.slot, x).unflatten(-1, self.is_there.shape)
 
     def _one_hot(self, place: Tensor, like: Tensor, out: Tensor | None) -> Tensor:
         """The state in which the unit at `place` (…, n_groups) of each group is 1."""
         out = torch.empty_like(like) if out is None else out
-        self._move(place.device)
         return out.zero_().scatter_(-1, place + self.first, 1.0)
-
-    def _move(self, device: torch.device) -> None:
-        """Copy the index tensors to this device once, not in every update."""
-        if self.slot.device != device:
-            self.slot, self.first = self.slot.to(device), self.first.to(device)
-            self.is_there = self.is_there.to(device)
 
 
 class Pooled(Units):
@@ -453,10 +461,11 @@ class Pooled(Units):
 
     def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
         states = like.new_zeros(len(index), n_units)
-        for block in self._blocks(torch.arange(n_units), -1).flatten(1).T:
-            units = block[block >= 0]
+        for block in self._blocks(torch.arange(n_units), -1).flatten(1).T.tolist():
+            units = [unit for unit in block if unit >= 0]
             which = index % (len(units) + 1)  # the unit that is 1; the last: none
-            states[:, units] = (which[:, None] == torch.arange(len(units)).to(index)).to(like)
+            for k, unit in enumerate(units):
+                states[:, unit] = which == k
             index = index // (len(units) + 1)
         return states
 
@@ -744,6 +753,10 @@ class Mixed(Units):
         self.kinds = [units for units, _ in parts]
         self.sizes = [size for _, size in parts]
         self.energy_parameters = tuple(n for units in self.kinds for n in units.energy_parameters)
+        self.capturable = all(units.capturable for units in self.kinds)
+
+    def on(self, device: torch.device) -> Units:
+        return Mixed([(units.on(device), size) for units, size in zip(self.kinds, self.sizes)])
 
     def _each(self, *tensors: Tensor | None):
         """The kinds, each with its share of the tensors."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from skebm.engine.batches import Batches
+from skebm.engine.capture import Captured
 from skebm.engine.gradients import State
 from skebm.engine.models import RBM, Joint, grad
 from skebm.engine.noise import Noise
@@ -51,6 +52,13 @@ class UpDown:
         self.trainer, self.model = trainer, trainer.model
         self.layers, self.down, self.top = layers, down, top
         self.n_features = n_features
+        W, n_targets = trainer.model.W, trainer.model.n_visible - top.model.n_visible
+        #: The rows and the weights of an update.
+        self.rows = W.new_zeros(trainer.phases.n_data, n_features + n_targets)
+        self.weight = torch.zeros_like(trainer.phases.data.weight)  # (n,)
+        units = [u for layer in (*layers, *down) for u in (layer.model.visible, layer.model.hidden)]
+        capturable = trainer.capturable and all(u.capturable for u in units)
+        self._captured = Captured(W.device, capturable)
 
     def epoch(
         self, batches: Batches, noise: Noise, learning_rate: float, momentum: float = 0.0
@@ -63,35 +71,44 @@ class UpDown:
             )
             with np.errstate(over="ignore", invalid="ignore"):
                 for rows, weight in batches(noise):
-                    x, targets = self._split(rows)
-                    x = self._wake(x, weight, noise, learning_rate)
-                    self.trainer.step(torch.cat([self.top.encode(x), targets], 1), weight, noise)
-                    self._sleep(noise, learning_rate)
+                    self.rows.copy_(rows)
+                    self.weight.copy_(weight)
+                    self.trainer.set_weight(weight)
+                    self._captured(self.update, noise)
             self.trainer.end_epoch()
+
+    def update(self, noise: Noise) -> None:
+        """One update of all layers for `rows` and `weight`."""
+        x, targets = self._split(self.rows)
+        x = self._wake(x, noise)
+        self.trainer.set_rows(torch.cat([self.top.scaling.encode(x), targets], 1), noise)
+        self.trainer.update(noise)
+        self._sleep(noise)
 
     def raised(self, rows: Tensor) -> Tensor:
         """Rows of the top model with their targets, computed from rows of the first layer."""
-        x, targets = self._split(rows)
+        x, targets = self._split(rows.to(self.model.W))
         for layer in self.layers:
             x = layer.features(x)
-        return torch.cat([self.top.encode(x), targets], 1)
+        return torch.cat([self.top.scaling.encode(x), targets], 1)
 
     def _split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the first layer, and targets."""
-        rows = rows.to(self.model.W)
         return rows[:, : self.n_features], rows[:, self.n_features :]
 
-    def _wake(self, x: Tensor, weight: Tensor, noise: Noise, rate: float) -> Tensor:
+    def _wake(self, x: Tensor, noise: Noise) -> Tensor:
         """Draw the states of each layer upwards, and train the weights down on them."""
+        rate = self.trainer.optimizer.rate
         for layer, down in zip(self.layers, self.down):
             v = layer.visible_units(x)
             x = layer.model.sample_hidden(v, noise)  # (n, n_hidden)
             surprise = v - down.model.visible.mean(down.model.visible_field(x))
-            _ascend(down.model, Joint(surprise, x.clone(), weight), rate, without="c")
+            _ascend(down.model, Joint(surprise, x.clone(), self.weight), rate, without="c")
         return x
 
-    def _sleep(self, noise: Noise, rate: float) -> None:
+    def _sleep(self, noise: Noise) -> None:
         """Draw the states of each layer downwards, and train the weights up on them."""
+        rate = self.trainer.optimizer.rate
         states = self.trainer.phases.model
         h = self.top.rows(states.v[:, : self.top.model.n_visible])
         for layer, down in zip(self.layers[::-1], self.down[::-1]):
@@ -107,7 +124,7 @@ class UpDown:
         return self.trainer.state()
 
 
-def _ascend(model: RBM, states: Joint, rate: float, *, without: str) -> None:
+def _ascend(model: RBM, states: Joint, rate: Tensor, *, without: str) -> None:
     """A step along the gradient of log p(v | h) or log q(h | v).
 
     In `states`, the predicted layer holds its errors (values minus predicted means). `without`
@@ -115,4 +132,4 @@ def _ascend(model: RBM, states: Joint, rate: float, *, without: str) -> None:
     """
     model.set_grad(Joint(states.v, states.h, states.weight / model.coupling.n_places))
     grad(getattr(model, without)).zero_()
-    model.theta.add_(grad(model.theta), alpha=rate)
+    model.theta.addcmul_(grad(model.theta), rate)

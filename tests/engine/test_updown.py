@@ -22,8 +22,13 @@ RATE = 0.1
 def stack():
     """Two layers, of 4, 3 and 2 units, whose weights down are others than those up."""
     up, down, top = make_model(seed=0), make_model(seed=1), make_model("bernoulli-bernoulli", 3, 2)
+    return updown_of(up, down, top, 4), up, down
+
+
+def updown_of(up, down, top, n_features):
     trainer = Trainer(top, Exact(), batch_size=5)
-    return UpDown(trainer, [Layer(up)], [Layer(down)], Layer(top), 4), up, down
+    trainer.optimizer.set_rate(RATE, 0.0)
+    return UpDown(trainer, [Layer(up)], [Layer(down)], Layer(top), n_features)
 
 
 def steps(model, log_law):
@@ -39,7 +44,8 @@ def test_wake_trains_the_weights_down_to_give_what_came_up():
     updown, up, down = stack()
     v, weight = some_rows(up), torch.tensor([0.1, 0.2, 0.0, 0.4, 0.3]).double()
     with torch.inference_mode():
-        h = updown._wake(v, weight, Noise(0), RATE)
+        updown.weight.copy_(weight)
+        h = updown._wake(v, Noise(0))
 
     def log_law(model):
         return (weight * log_density(model.visible, v, model.visible_field(h.clone()))).sum()
@@ -64,11 +70,12 @@ def test_shared_weights_follow_the_mean_over_their_places():
         models[name] = RBM(Bernoulli(), Bernoulli(), W, b, c, coupling=coupling)
     up, down = models["up"], models["down"]
     top = make_model("bernoulli-bernoulli", 4, 2)
-    updown = UpDown(Trainer(top, Exact(), batch_size=5), [Layer(up)], [Layer(down)], Layer(top), 9)
+    updown = updown_of(up, down, top, 9)
     v = (torch.rand(5, 9, generator=torch.Generator().manual_seed(1)) < 0.5).double()
     weight, before = torch.full((5,), 0.2).double(), down.W.clone()
     with torch.inference_mode():
-        h = updown._wake(v, weight, Noise(0), RATE)
+        updown.weight.copy_(weight)
+        h = updown._wake(v, Noise(0))
     W = before.clone().requires_grad_()
     field = conv_transpose2d(h.clone().view(5, 1, 2, 2), W) + 0.3
     log_law = (v.view(5, 1, 3, 3) * field - softplus(field)).sum((1, 2, 3)) @ weight
@@ -83,7 +90,7 @@ def test_sleep_trains_the_weights_up_to_recognise_what_came_down():
     model_states.weight.copy_(-torch.arange(len(model_states.v)) / 10)
     h, weight = model_states.v.clone(), -model_states.weight.clone()
     with torch.inference_mode():
-        updown._sleep(Noise(0), RATE)
+        updown._sleep(Noise(0))
     v = down.sample_visible(h, Noise(0))
 
     def log_law(model):
