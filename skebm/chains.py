@@ -27,7 +27,7 @@ from skebm.engine import devices
 from skebm.engine.batches import to_device
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.partition import spread_betas
-from skebm.engine.sampling import run, tempered_sweep
+from skebm.engine.sampling import gibbs_sweeps, run, tempered_sweeps
 from skebm.fitted import FittedModel
 from skebm.tensors import returns_like_x
 
@@ -263,24 +263,10 @@ class ChainsMixin:
                 raise ValueError(f"init has {rows.shape[0]} rows for {n_chains} chains.")
             v = fitted.visible_units(model, to_device(rows, noise.device, fitted.dtype))
         if method == "gibbs":
-            return model, None, v, _gibbs_sweeps(model, v, noise, n_steps)
+            return model, None, v, gibbs_sweeps(model, v, noise, n_steps)
         betas = spread_betas(model, noise, None, n_chains=50).flip(0).to(model.W)
-        return model, betas, v, _tempered_sweeps(model, v, betas, noise, n_steps)
+        return model, betas, v, tempered_sweeps(model, v, betas, noise, n_steps)
 
     def _noise(self, random_state):
         rng = self.random_state_ if random_state is None else check_random_state(random_state)
         return Noise(seed_of(rng), devices.resolve(self.device, fall_back=True))
-
-
-def _gibbs_sweeps(model, v, noise, n_steps):
-    for _ in range(n_steps):
-        v = model.transition(v, noise)
-        yield v, torch.zeros(0)
-
-
-def _tempered_sweeps(model, v, betas, noise, n_steps):
-    column = betas.repeat_interleave(len(v))[:, None]  # (n_levels · n_chains, 1)
-    chains = model.sample_hidden(v.repeat(len(betas), 1), noise, column)
-    for _ in range(n_steps):
-        v, _, accepted = tempered_sweep(model, chains, betas, noise)
-        yield v, accepted

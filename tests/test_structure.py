@@ -12,6 +12,7 @@ import skebm
 ROOT = Path(skebm.__file__).parent
 ENGINE = [
     "noise",
+    "capture",
     "units",
     "models",
     "dropout",
@@ -30,7 +31,6 @@ ORDER = {
     "skebm.engine.devices": 0,
     "skebm.engine.products": 0,
     "skebm.engine.scaling": 0,
-    "skebm.engine.capture": 1,
     "skebm.engine.batches": 1,
     "skebm._sklearn": -1,
     "skebm._version": 0,

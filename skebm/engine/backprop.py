@@ -134,7 +134,7 @@ class Backprop:
         self._captured = self._new_captured()
 
     def _new_captured(self) -> Captured:
-        capturable = all(layer.model.hidden.capturable for layer in self.model.layers)
+        capturable = all(layer.model.capturable for layer in self.model.layers)
         return Captured(self.model.V.device, capturable)
 
     def epoch(

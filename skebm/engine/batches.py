@@ -114,8 +114,10 @@ class Batches:
         self.targets = targets
         self.device, self.dtype = device, dtype
         self.scaling = Scaling() if scaling is None else scaling
+        self.resident = resident(X, device)
         visits, weight = visits_of(sample_weight, X.shape[0])
-        mean, key = summarise(X, visits, weight)
+        on_cuda = device.type == "cuda" and self.resident is not None
+        mean, key = summarise(self.resident if on_cuda else X, visits, weight)
         if targets is not None:
             target_mean, target_key = summarise(targets, visits, weight)
             key += np.pi * target_key  # without π, a target could cancel a column of X
@@ -138,7 +140,7 @@ class Batches:
             visits = np.random.default_rng(0).choice(visits, size=most)
         self.probed = visits
         self.placed = self._placed_targets()
-        self.refresh()
+        self.probe = self._read_probe()
 
     def encode(self, rows: Tensor) -> Tensor:
         """Rows of X as rows of the model."""
@@ -146,9 +148,12 @@ class Batches:
 
     def refresh(self) -> None:
         """Read X again, after it was changed in place."""
-        probe = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
-        self.probe = self._join(probe, self.probed)
         self.resident = resident(self.X, self.device)
+        self.probe = self._read_probe()
+
+    def _read_probe(self) -> Tensor:
+        rows = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
+        return self._join(rows, self.probed)
 
     @property
     def measured(self) -> Tensor:

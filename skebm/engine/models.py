@@ -284,6 +284,11 @@ class RBM:
         return self.visible.parameters() | self.hidden.parameters()
 
     @property
+    def capturable(self) -> bool:
+        """Whether a CUDA graph can hold a transition and an update."""
+        return self.visible.capturable and self.hidden.capturable
+
+    @property
     def row_size(self) -> int:
         """How many numbers the model computes for one row."""
         return self.n_visible + self.hidden.fields_per_unit * self.n_hidden
@@ -334,7 +339,7 @@ class RBM:
         return self.sample_visible(self.sample_hidden(v, noise, beta), noise, beta, out)
 
     def anneal_step(
-        self, v: Tensor, noise: Noise, beta: float, target: float
+        self, v: Tensor, noise: Noise, beta: Beta, target: Beta
     ) -> tuple[Tensor, Tensor]:
         """F(v, beta) − F(v, target), and the new states after one transition at `target`."""
         field = self.hidden_field(v)  # (n, n_hidden), for both levels and the transition

@@ -3,11 +3,12 @@
 exchange: accept with probability min(1, exp(F_i(v_i) + F_j(v_j) − F_i(v_j) − F_j(v_i)))
 """
 
-import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from skebm.engine.capture import Captured
 from skebm.engine.models import RBM, Beta, path
 from skebm.engine.noise import Noise
 
@@ -61,12 +62,59 @@ def anneal(model: RBM, v: Tensor, noise: Noise, betas: Tensor) -> tuple[Tensor, 
     If `v` is drawn at betas[0], the weights exp(log_weights) have the mean
     Z(betas[-1]) / Z(betas[0]). The log-weights, (n,), are in double precision.
     """
-    log_weights = v.new_zeros(len(v), dtype=torch.float64)  # (n,)
-    levels = betas.tolist()
-    for beta, target in itertools.pairwise(levels):
-        log_ratio, v = model.anneal_step(v, noise, beta, target)
-        log_weights += log_ratio
+    v, log_weights = v.clone(), v.new_zeros(len(v), dtype=torch.float64)  # (n, n_visible), (n,)
+    pairs = torch.stack([betas[:-1], betas[1:]], 1).to(v.device)  # (n_levels − 1, 2)
+    pair = torch.empty_like(pairs[0])
+
+    def step(noise: Noise) -> None:
+        log_ratio, states = model.anneal_step(v, noise, *pair)
+        log_weights.add_(log_ratio)
+        v.copy_(states)
+
+    captured = Captured(v.device, model.capturable)
+    for levels in pairs:
+        pair.copy_(levels)
+        captured(step, noise)
     return v, log_weights
+
+
+def gibbs_sweeps(
+    model: RBM, v: Tensor, noise: Noise, n_steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The states after each of `n_steps` transitions from `v`, and no share of exchanges: (0,).
+
+    A result is valid until the next one.
+    """
+    v, captured = v.clone(), Captured(v.device, model.capturable)
+
+    def step(noise: Noise) -> None:
+        model.transition(v, noise, out=v)
+
+    for _ in range(n_steps):
+        captured(step, noise)
+        yield v, torch.zeros(0)
+
+
+def tempered_sweeps(
+    model: RBM, v: Tensor, betas: Tensor, noise: Noise, n_steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same for chains at all levels: the states of the first one, and the share of exchanges.
+
+    The share of accepted exchanges has a value for each pair of neighbours, (n_levels − 1,).
+    """
+    column = betas.repeat_interleave(len(v))[:, None]  # (n_levels · n_chains, 1)
+    chains = model.sample_hidden(v.repeat(len(betas), 1), noise, column)
+    v, accepted = v.clone(), torch.zeros_like(betas[1:])
+    captured = Captured(v.device, model.capturable)
+
+    def step(noise: Noise) -> None:
+        states, _, swapped = tempered_sweep(model, chains, betas, noise)
+        v.copy_(states)
+        accepted.copy_(swapped)
+
+    for _ in range(n_steps):
+        captured(step, noise)
+        yield v, accepted
 
 
 def tempered_sweep(

@@ -126,7 +126,7 @@ class Trainer:
         self.n_updates = 0
         self._weight: Tensor | None = None
         #: Whether a CUDA graph can hold an update.
-        self.capturable = all(x.capturable for x in (gradient, model.visible, model.hidden))
+        self.capturable = model.capturable and gradient.capturable
         self._captured = Captured(model.theta.device, self.capturable)
 
     def epoch(

@@ -56,8 +56,8 @@ class UpDown:
         #: The rows and the weights of an update.
         self.rows = W.new_zeros(trainer.phases.n_data, n_features + n_targets)
         self.weight = torch.zeros_like(trainer.phases.data.weight)  # (n,)
-        units = [u for layer in (*layers, *down) for u in (layer.model.visible, layer.model.hidden)]
-        capturable = trainer.capturable and all(u.capturable for u in units)
+        models = [layer.model for layer in (*layers, *down)]
+        capturable = trainer.capturable and all(model.capturable for model in models)
         self._captured = Captured(W.device, capturable)
 
     def epoch(

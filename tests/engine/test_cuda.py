@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import warnings
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -355,3 +356,69 @@ def test_recorded_updates_equal_plain_ones_on_the_cpu(name, monkeypatch):
     monkeypatch.setattr(Trainer, "update", recorded)
     check_equal(estimator.fit(*given), plain)
     assert all(recorders.values())
+
+
+@pytest.mark.gpu
+@each_case
+def test_on_a_gpu_replays_equal_eager_updates_and_nothing_waits(name):
+    estimator, given = new(name, device="cuda")
+    fits, waits = [], Counter()
+
+    def watched(epoch):
+        def call(*args, **kwargs):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                torch.cuda.set_sync_debug_mode("warn")
+                try:
+                    epoch(*args, **kwargs)
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
+            found = [w for w in caught if "called a synchronizing" in str(w.message)]
+            waits.update(w.filename.split("/")[-1] for w in found)
+
+        return call
+
+    with ExitStack() as stack:
+        for kind in (Trainer, UpDown, Backprop):
+            stack.enter_context(mock.patch.object(kind, "epoch", watched(kind.epoch)))
+        for warm_up in (1, 10**9):
+            with mock.patch("skebm.engine.capture.WARM_UP", warm_up):
+                fits.append(clone(estimator).fit(*given))
+    check_equal(*fits)
+    assert set(waits) == ({"batches.py"} if name in STREAMED else set())
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_evaluation_has_full_precision_whatever_the_process_has_set():
+    X = np.random.default_rng(0).uniform(size=(500, 2000)).astype(np.float32)
+    rbm = BernoulliRBM(1000, n_iter=1, device="cuda", random_state=0).fit(X)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")  # TF32
+    try:
+        on_gpu = rbm.free_energy(X), log_partition(rbm, betas=3, random_state=0).value
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    again = rbm.free_energy(X), log_partition(rbm, betas=3, random_state=0).value
+    np.testing.assert_array_equal(on_gpu[0], again[0])
+    assert on_gpu[1] == again[1]
+    on_cpu = rbm.set_params(device="cpu").free_energy(X)
+    np.testing.assert_allclose(on_gpu[0], on_cpu, rtol=3e-6)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_graph_of_chains_draws_from_the_model():
+    rbm = BernoulliRBM(10, n_iter=20, random_state=0, device="cuda").fit(BINARY)
+    with mock.patch("skebm.engine.capture.WARM_UP", 10**9):
+        eager = (
+            rbm.sample(50, 100, random_state=0),
+            log_partition(rbm, method="ais", betas=300, random_state=0),
+        )
+    graph = (
+        rbm.sample(50, 100, random_state=0),
+        log_partition(rbm, method="ais", betas=300, random_state=0),
+    )
+    np.testing.assert_array_equal(graph[0], eager[0])
+    assert graph[1] == eager[1]
+    exact = log_partition(rbm, method="exact").value
+    assert abs(graph[1].value - exact) < 4 * graph[1].stderr
