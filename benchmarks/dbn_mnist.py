@@ -40,11 +40,11 @@ LAYER = BernoulliRBM(
 )
 PLAIN = DBNClassifier(
     optimizer="sgd",
-    learning_rate=0.5,
+    learning_rate=1.0,
     learning_rate_schedule="linear",
     momentum=0.9,
     batch_size=100,
-    weight_decay=3e-5,
+    weight_decay=0.0,
     n_iter=20,
     precision="medium",
 )

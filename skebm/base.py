@@ -35,7 +35,7 @@ from skebm._sklearn import (
 from skebm.chains import ChainsMixin
 from skebm.encoding import Encoding
 from skebm.engine import devices
-from skebm.engine.batches import CHUNK
+from skebm.engine.batches import in_pieces
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM, Coupling, Dense
 from skebm.engine.noise import Noise
@@ -447,7 +447,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
 
     def _measure(self, model, rows):
         v = model.visible.from_rows(rows)
-        pieces = v.split(max(1, CHUNK // model.row_size))
+        pieces = in_pieces(v, model.row_size)
         scale = self.encoding_.error_scale(v)
         errors = torch.cat([squared_errors(model, piece, scale) for piece in pieces])
         figures = {"reconstruction_error": errors.mean().item()}

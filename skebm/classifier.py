@@ -23,7 +23,7 @@ from skebm._sklearn import safe_indexing
 from skebm.base import BaseRBM, OfEncoding, squared_errors
 from skebm.chains import ChainMethod
 from skebm.encoding import Standardised
-from skebm.engine.batches import CHUNK
+from skebm.engine.batches import in_pieces
 from skebm.engine.joint import Conditional, JointRBM, Labelled, posterior
 from skebm.engine.units import Gaussian
 from skebm.fitted import FittedModel
@@ -222,7 +222,7 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
     def _measure(self, model, rows):
         rows, labels = rows.split([self.n_features_in_, len(self.classes_)], 1)
         v = model.visible.from_rows(rows)
-        pieces = v.split(max(1, CHUNK // model.row_size))
+        pieces = in_pieces(v, model.row_size)
         log_p, features = map(torch.cat, zip(*(posterior(model, piece) for piece in pieces)))
         errors = squared_errors(model, v, self.encoding_.error_scale(v), features)
         known = labels.sum(1)

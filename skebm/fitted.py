@@ -12,7 +12,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skebm.engine import devices
-from skebm.engine.batches import chunks, to_device
+from skebm.engine.batches import chunk_size, chunks, to_device
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.sampling import conditional_mean, mean_field, run
@@ -148,7 +148,8 @@ class FittedModel:
         device = self.device
         with self.computing():
             model, result, where = self.rbm(device), torch.empty(0), devices.device_of(rows)
-            for piece in chunks(rows, row_size(model) if row_size else model.row_size):
+            size = row_size(model) if row_size else model.row_size
+            for piece in chunks(rows, size, chunk_size(device)):
                 tensor = to_device(rows[piece], device, self.dtype)
                 tensors = [self.visible_units(model, tensor) if encode else tensor]
                 if mask is not None:

@@ -32,7 +32,7 @@ from skebm._shared import (
 from skebm._sklearn import BaseEstimator, CallbackSupportMixin, fit_context, num_samples
 from skebm._version import __version__
 from skebm.engine import devices
-from skebm.engine.batches import Batches, chunks, to_device
+from skebm.engine.batches import Batches, chunk_size, chunks, to_device
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.scaling import Scaling
 from skebm.tensors import as_array
@@ -528,7 +528,7 @@ class EarlyStopping:
         total, where = 0.0, (batches.device, batches.dtype)
         with torch.inference_mode():
             function = owner._held_out_scores(model)
-            for piece in chunks(self.held_out, model.row_size):
+            for piece in chunks(self.held_out, model.row_size, chunk_size(batches.device)):
                 rows = batches.encode(to_device(self.rows[self.held_out[piece]], *where))
                 targets = None
                 if self.targets is not None:

@@ -29,7 +29,7 @@ from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
 from skebm.engine import devices
 from skebm.engine.backprop import Backprop, Network, cross_entropy, squared_error
-from skebm.engine.batches import CHUNK
+from skebm.engine.batches import in_pieces
 from skebm.engine.noise import seed_of
 from skebm.engine.stack import Layer
 from skebm.fitted import FittedModel, FittedStack
@@ -187,8 +187,8 @@ class BaseNetwork(NetworkAttributes, Trained):
     def _measure(self, model, rows):
         x, target = rows.to(model.V).split([rows.shape[1] - len(model.d), len(model.d)], 1)
         with torch.inference_mode():
-            pieces = x.split(max(1, CHUNK // model.row_size))
-            return self._figures(torch.cat([*map(model, pieces)]), target)
+            outputs = [model(piece) for piece in in_pieces(x, model.row_size)]
+            return self._figures(torch.cat(outputs), target)
 
     def _figures(self, output, target):
         """Measures of the outputs, by their names in `history_`."""

@@ -423,7 +423,7 @@ def test_training_goes_on_with_the_same_geometry_only(digits):
 def test_training_can_be_watched_in_pieces(digits, monkeypatch):
     X = (digits[0][:30] > 0.5).astype(float)
     whole = fitted(X, pool_size=2)
-    monkeypatch.setattr("skebm.base.CHUNK", 7 * (64 + 3 * 36))
+    monkeypatch.setattr("skebm.engine.batches.CHUNK", 7 * (64 + 3 * 36))
     pieces = fitted(X, pool_size=2)
     for name in ("score", "reconstruction_error"):
         assert_allclose(pieces.history_[name], whole.history_[name], rtol=1e-10)

@@ -251,3 +251,16 @@ def test_unbounded_layers_have_a_finite_log_partition_before_training():
     X = np.random.default_rng(0).normal(size=(30, 5))
     rbm = GaussianRBM(20, hidden="relu", temperature=25.0, n_iter=0, random_state=0).fit(X)
     assert np.isfinite(rbm.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("kind", ["binary", "categorical", "gaussian"])
+def test_wide_layers_have_an_estimate_and_no_exact_sum(kind):
+    X = np.random.default_rng(0).integers(0, 2, size=(5, 1100))
+    rbm = {
+        "binary": BernoulliRBM(1100, n_iter=0, random_state=0),
+        "categorical": CategoricalRBM(1100, n_iter=0, random_state=0),
+        "gaussian": GaussianRBM(1100, n_iter=0, random_state=0),
+    }[kind].fit(X)
+    assert log_partition(rbm, betas=3, random_state=0).method == "ais"
+    with pytest.raises(ValueError, match="To enumerate a layer"):
+        log_partition(rbm, method="exact")

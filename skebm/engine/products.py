@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 #: A product is large if its factors hold this many numbers: oneDNN and rounding then save time.
-LARGE, LARGE_ON_CUDA = 2**16, 2**21
+LARGE, LARGE_ON_CUDA = 2**16, 2**24
 
 try:
     onednn = torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None

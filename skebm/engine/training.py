@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skebm.engine.batches import CHUNK, Batches
+from skebm.engine.batches import Batches, in_pieces
 from skebm.engine.capture import Captured
 from skebm.engine.gradients import Gradient, Phases, State
 from skebm.engine.models import RBM, Pair, grad
@@ -246,7 +246,7 @@ class Trainer:
         """Move the offsets towards the means of visible and hidden units over rows of data."""
         model, coupling = self.model, self.model.coupling
         v = model.visible.from_rows(probe)
-        pieces = v.split(max(1, CHUNK // model.row_size))
+        pieces = in_pieces(v, model.row_size)
         sums = [model.hidden.mean(model.hidden_field(piece)).sum(0) for piece in pieces]
         of_visible, of_hidden = model.kept_shares()
         of_hidden *= self.hidden_share

@@ -223,7 +223,7 @@ class Binary(Units):
     is_discrete = True
 
     def n_states(self, n_units: int) -> float:
-        return 2.0**n_units
+        return 2.0**n_units if n_units < 1024 else math.inf  # 2.0**1024 raises an error
 
     def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
         bits = torch.arange(n_units, device=index.device)  # (n_units,)
@@ -369,7 +369,7 @@ class Categorical(Units):
         return mean.clamp(min=1e-3).log()
 
     def n_states(self, n_units: int) -> float:
-        return float(math.prod(self.sizes))
+        return math.prod(map(float, self.sizes))  # infinity where an integer would be too large
 
     def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
         digits = []

@@ -320,7 +320,7 @@ def test_sparsity_pulls_the_mean_activity_of_each_filter_to_the_target():
 @pytest.mark.parametrize("rows_at_once", [7, 1000])
 def test_offsets_are_the_means_of_channels_and_of_filters(shape, rows_at_once, monkeypatch):
     model, plain, tied = make_images(shape)
-    monkeypatch.setattr("skebm.engine.training.CHUNK", rows_at_once * model.row_size)
+    monkeypatch.setattr("skebm.engine.batches.CHUNK", rows_at_once * model.row_size)
     X = some_rows(plain, 7).numpy()
     batches = Batches(
         X, None, batch_size=4, shuffle=True, device=torch.device("cpu"), dtype=np.dtype("float64")
