@@ -239,7 +239,7 @@ class Batches:
                 np.copyto(buffer.numpy(), rows, casting="unsafe")
             yield buffer.to(self.device, non_blocking=True)
             if on_cuda:
-                copied[i % 2].record()
+                copied[i % 2].record(torch.cuda.current_stream(self.device))
 
 
 def visits_of(sample_weight: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray]:
