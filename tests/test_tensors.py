@@ -147,7 +147,9 @@ def test_rows_on_cuda_do_not_visit_the_host(name):
 
 
 @both_devices
-@pytest.mark.parametrize("last", [Ridge(solver="svd"), LinearDiscriminantAnalysis()], ids=lambda e: str(e)[:5])
+@pytest.mark.parametrize(
+    "last", [Ridge(solver="svd"), LinearDiscriminantAnalysis()], ids=lambda e: str(e)[:5]
+)
 def test_pipelines_with_scikit_learn_run_on_one_device(last, device):
     with device_named(device), config_context(array_api_dispatch=True):
         X, y = torch.from_numpy(REAL).to(device), torch.from_numpy(LABELS).to(device)
