@@ -65,10 +65,21 @@ class Joint:
         """The parts of the rows; each part has its own `at_mean`."""
         return (self,)
 
-    def compensate_(self, v: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
-        """gb −= gWᵀ λ,  gc −= gW μ, where gW = hᵀ v: v and h are fewer numbers than gW."""
-        gb.addmv_(v.T, torch.mv(self.h, lam), alpha=-1)
-        gc.addmv_(self.h_t, torch.mv(v, mu), alpha=-1)
+    def bias_grads_(
+        self, v: Tensor, gb: Tensor, gc: Tensor, offsets: Pair | None = None, rate: float = 1.0
+    ) -> None:
+        """gb ← Σ_i weight_i v_i and gc ← Σ_i h_i, for weights that sum to zero.
+
+        v is centred, and h is centred and weighted, so that gW = hᵀ v. With offsets (μ, λ), these
+        are gb − gWᵀ λ and rate · gc − gW μ, from fewer numbers than gW has.
+        """
+        of_v, of_h = self.weight, self.ones  # (n,)
+        if offsets is not None:
+            mu, lam = offsets
+            of_v = torch.addmv(of_v, self.h, lam, alpha=-1)
+            of_h = torch.addmv(of_h, v, mu, beta=rate, alpha=-1)
+        torch.mv(v.T, of_v, out=gb)
+        torch.mv(self.h_t, of_h, out=gc)
 
 
 def spectral_norm(matrices: Tensor, n_squarings: int = 10) -> Tensor:
@@ -174,10 +185,12 @@ class Coupling(ABC):
     def correlate_centered_(
         self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
     ) -> Tensor | None:
-        """`correlate_` and `center_` in one, for weights that sum to zero.
+        """`sum_states_`, `correlate_` and `center_` in one, for weights that sum to zero.
 
-        Centres `states.h`, and returns the centred v, if `out` is the product of the two.
+        A coupling whose `out` is the product of centred states centres `states.h`, returns the
+        centred v, and leaves gb and gc to `Joint.bias_grads_`.
         """
+        self.sum_states_(gb, gc, states)
         self.correlate_(out, states)
         self.center_(out, gb, gc, mu, lam)
         return None
@@ -383,14 +396,15 @@ class RBM:
         them.
 
         With offsets (μ, λ), the gradient of W is the centred one; `compensate_` of the coupling
-        completes the others, or that of the states if their centred v is returned.
+        completes those of b and c. If a centred v is returned, `bias_grads_` of the states writes
+        them.
         """
         self._set_unit_grad(states, data)
         states.h.mul_(states.column)
+        if offsets is not None:
+            return self.coupling.correlate_centered_(*self.gradients, states, *offsets)
         gW, gb, gc = self.gradients
         self.coupling.sum_states_(gb, gc, states)
-        if offsets is not None:
-            return self.coupling.correlate_centered_(gW, gb, gc, states, *offsets)
         self.coupling.correlate_(gW, states)
         return None
 

@@ -202,24 +202,30 @@ class Trainer:
         if self.sparsity_target is not None:
             # The penalty is the cross-entropy between mean activity and target.
             missing = model.missing_activity(phases.data, self.sparsity_target)
-        offsets = self._offsets() if self.centered else None
+        offsets, rate = self._offsets() if self.centered else None, self.hidden_bias_rate
         centered_v = model.set_grad(phases, phases.data, offsets)
         gW, gb, gc = model.gradients
-        if self.weight_decay or self.l1:
+        decays = bool(self.weight_decay or self.l1)
+        if decays:
             gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
-            centered_v = None
-        if missing is not None:
-            gc.add_(missing, alpha=self.sparsity_cost)
-        if self.hidden_bias_rate != 1:
-            gc.mul_(self.hidden_bias_rate)
+        # The centred step of the biases comes from the states if gW is their product.
+        by_states = centered_v is not None and not decays
         gradient, excess = self.optimizer.grad, None
+        if self.max_grad_norm is not None or not by_states:
+            if centered_v is not None:
+                phases.bias_grads_(centered_v, gb, gc)
+            if rate != 1:
+                gc.mul_(rate)
+            if missing is not None:
+                gc.add_(missing, alpha=self.sparsity_cost * rate)
         if self.max_grad_norm is not None:
             excess = torch.linalg.vector_norm(gradient).div_(self.max_grad_norm).clamp_(min=1)
-        if offsets is not None:
-            if centered_v is None:
-                model.coupling.compensate_(gb, gc, gW, *offsets)
-            else:
-                phases.compensate_(centered_v, gb, gc, *offsets)
+        if centered_v is not None and by_states:
+            phases.bias_grads_(centered_v, gb, gc, offsets, rate)
+            if missing is not None:
+                gc.add_(missing, alpha=self.sparsity_cost * rate)
+        elif offsets is not None:
+            model.coupling.compensate_(gb, gc, gW, *offsets)
         if excess is not None:
             gradient.div_(excess)
         self.optimizer.step()
