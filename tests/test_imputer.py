@@ -170,7 +170,7 @@ def test_redrawn_values_follow_the_observed_ones():
     rbm.components_, rbm.intercept_hidden_ = np.full((1, 2), 4.0), np.array([-4.0])
     rbm.intercept_visible_ = np.full(2, -2.0)
     X = np.repeat([[0.0, np.nan], [1.0, np.nan], [1.0, 0.0]], [5000, 5000, 1], axis=0)
-    entries = MissingEntries(X, rbm.encoding_, n_sweeps=50)
+    entries = MissingEntries(X, rbm.encoding_.scaling("cpu"), n_sweeps=50)
     entries.redraw(FittedModel(rbm).rbm(), Noise(0))
     assert_array_equal(entries.rows[-1], X[-1])
     X = entries.rows[:-1]
@@ -191,7 +191,7 @@ def test_redrawn_rows_have_the_scale_of_the_data(Estimator):
     encoding.location_, encoding.scale_ = np.array([7.0, 100.0]), np.array([3.0, 2.0])
     # σ is 0.75 and 1: v_0 = 2 switches h on, and with it v_1 = 10 ± 1; else it is −10 ± 1.
     X = np.vstack([np.tile([[8.5, np.nan], [7.0, np.nan]], (2000, 1)), [0.0, 100.0]])
-    entries = MissingEntries(X, encoding, n_sweeps=1)
+    entries = MissingEntries(X, encoding.scaling("cpu"), n_sweeps=1)
     entries.redraw(FittedModel(rbm).rbm(), Noise(0))
     X = entries.rows[:-1]
     for start, expected in ((8.5, 110), (7.0, 90)):
