@@ -639,7 +639,7 @@ class DBN(
         rows = stack.models[0].read(X)
         with top.computing():
             layers = stack.layers(top.device)
-            layers[-1].model = top.exact_law()
+            layers[-1].model = top.exact_rbm()
             down = [FittedModel(layer).rbm(top.device) for layer in self.generative_[:-1]]
             volume = sum(m.log_volume(layer.model) for m, layer in zip(stack.models, layers))
             constant = -volume - kept_log_partition(top.estimator)

@@ -153,12 +153,12 @@ def log_partition(
     fitted = FittedModel(estimator)
     device = fitted.device
     with fitted.computing(n_chains):
-        model = fitted.exact_law()
+        model = fitted.exact_rbm()
         if method == "auto":
             _, units, n_units = partition.smaller_layer(model)
             method = "exact" if units.n_states(n_units) <= 2.0**EXACT_UNITS else "ais"
         if method == "exact":
-            model = fitted.exact_law(dtype=torch.float64)
+            model = fitted.exact_rbm(dtype=torch.float64)
             value = partition.log_partition_exact(model).item()
             return LogPartition(value, 0.0, np.inf, value, value, method)
         noise = Noise(seed_of(check_random_state(random_state)), device)

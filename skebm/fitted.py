@@ -77,7 +77,7 @@ class FittedModel:
         b0 = visible.field_of_mean(tensor("feature_means_"))  # (n_visible,)
         return RBM(visible, hidden, W, b, c, b0, estimator._coupling(precision))
 
-    def exact_law(self, device=None, dtype=None) -> RBM:
+    def exact_rbm(self, device=None, dtype=None) -> RBM:
         """The model with units that sample exactly, even if training used approximate ones."""
         return self.rbm(device, dtype=dtype).exact()
 

@@ -31,15 +31,15 @@ from skebm.rbm import BernoulliRBM
 class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Fill in missing values from a restricted Boltzmann machine.
 
-    The machine is trained on the observed values alone, by ascent of
-    log p(v_observed) = log Σ p(v_observed, v_missing): the missing values of every row are the
-    state of a Gibbs chain, with the observed values clamped, that goes on from epoch to epoch
-    [1]_. `transform` fills in E[v_missing | v_observed].
+    The model is trained on the observed values alone: training maximises
+    log p(v_observed) = log Σ p(v_observed, v_missing). The missing values of each row are the
+    state of a Gibbs chain with the observed values clamped. The chain continues from epoch to
+    epoch [1]_. `transform` fills in E[v_missing | v_observed].
 
     Parameters
     ----------
     estimator : BernoulliRBM or GaussianRBM, default=None
-        The machine, which is cloned; its `n_iter` is the number of epochs. None stands for
+        The model, which is cloned; its `n_iter` is the number of epochs. None is
         `BernoulliRBM()`, for values in [0, 1].
     n_sweeps : int, default=1
         Gibbs sweeps of the missing values after each epoch.
@@ -48,8 +48,8 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     method : {"mean", "mean_field"}, default="mean"
         What to fill in, as in :meth:`BernoulliRBM.impute`.
     random_state : int, RandomState instance or None, default=None
-        Seeds training, and what `transform` draws: the same for every row, so that a row is
-        filled in the same way in every call, with any other rows.
+        Seeds training, and the random numbers of `transform`. These are the same for every row,
+        so the values that are filled in do not depend on the other rows.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
 
     @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the machine on the observed values.
+        """Train the model on the observed values.
 
         Parameters
         ----------

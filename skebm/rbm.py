@@ -463,15 +463,15 @@ class GaussianRBM(LearnedScales, BaseRBM):
 class PoissonRBM(BaseRBM):
     """Restricted Boltzmann machine with counts as visible units.
 
-    The joint law of a row of counts v and its hidden units h is p(v, h) = exp(−E(v, h)) / Z
-    with ::
+    The joint distribution of a row of counts v and its hidden units h is
+    p(v, h) = exp(−E(v, h)) / Z with ::
 
         E(v, h)    = −v·b − h·c − h·W v + Σ_i log v_i!
         P(h_j = 1 | v) = σ(c_j + W_j·v)            the features that `transform` gives
         p(v_i | h) = Poisson(exp(b_i + h·W_i))     its mean is what `inverse_transform` gives
         F(v)       = −v·b + Σ_i log v_i! − Σ_j softplus(c_j + W_j·v)
 
-    so that v is a mixture of 2^n_components products of Poisson laws [1]_, and
+    So v is a mixture of 2^n_components products of Poisson distributions [1]_, and
     log p(v) = −F(v) − log Z. Each hidden unit that is on multiplies the rate of count i by
     exp(W_ji). Likelihoods are probabilities, in nats. A temperature T divides b, c and W, but not
     log v_i!, the base measure of a count.

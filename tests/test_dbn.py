@@ -729,7 +729,7 @@ def test_samples_pass_the_residual_path_of_their_layer():
         assert_allclose(drawn[:, :3], expected)
 
 
-def test_the_bound_has_the_exact_law_of_noisy_units():
+def test_the_bound_has_the_exact_rbm_of_noisy_units():
     X = np.random.default_rng(0).normal(size=(30, 2))
     lower = GaussianRBM(1, hidden="nrelu", variance="unit", n_iter=1)
     dbn = DBN([lower, GaussianRBM(1, variance="unit", n_iter=1)], random_state=0).fit(X)
