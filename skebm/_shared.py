@@ -84,9 +84,9 @@ device : str, default="auto"
 precision : {"highest", "high", "medium"}, default="%(precision)s"
     Precision of the matrix products in training, with torch's names. "medium" rounds the
     factors of large products to bfloat16, and on a CPU their results, if the processor
-    supports it; binary states stay exact. On CUDA, all other products in single precision use TF32 with "high" and "medium". If
-    X has double precision, training uses double precision. Methods of a fitted model never use
-    reduced precision.
+    supports it; binary states stay exact. On CUDA, all other products in single precision use
+    TF32 with "high" and "medium". If X has double precision, training uses double precision.
+    Methods of a fitted model never use reduced precision.
 verbose : int, default=0
     1 prints one line per epoch.
 random_state : int, RandomState instance or None, default=None

@@ -8,9 +8,9 @@
 Masks are drawn anew in each update and are the same in both phases and in the gradient: a dropped
 unit gets no gradient from that case. Each training case has its own mask of units. Cases share
 masks of weights, because such a mask is as large as the weights: case i uses mask i modulo the
-number of masks, which divides the number of cases. Each case alone has the same distribution of masks
-as if it had a mask of its own. The number of rows in the model phase is a multiple of the number of
-cases, and its row i uses mask i modulo the number of masks, too.
+number of masks, which divides the number of cases. Each case alone has the same distribution of
+masks as if it had a mask of its own. The number of rows in the model phase is a multiple of the
+number of cases, and its row i uses mask i modulo the number of masks, too.
 """
 
 import copy
