@@ -7,7 +7,13 @@ from skebm.classifier import RBMClassifier
 from skebm.conv import ConvRBM
 from skebm.dbn import DBN
 from skebm.diagnostics import autocorrelation_time, effective_sample_size, r_hat
-from skebm.displays import ComponentsDisplay
+from skebm.displays import (
+    ComponentsDisplay,
+    LikelihoodDisplay,
+    ReconstructionDisplay,
+    SamplesDisplay,
+    TrainingDisplay,
+)
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
@@ -30,12 +36,16 @@ __all__ = [
     "DropoutRBM",
     "Exact",
     "GaussianRBM",
+    "LikelihoodDisplay",
     "LogPartition",
     "ParallelTempering",
     "PoissonRBM",
     "RBMClassifier",
     "RBMImputer",
+    "ReconstructionDisplay",
+    "SamplesDisplay",
     "TabularRBM",
+    "TrainingDisplay",
     "autocorrelation_time",
     "effective_sample_size",
     "log_likelihood",
