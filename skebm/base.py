@@ -57,6 +57,8 @@ OF_MODEL = (
     *("n_components", "visible", "hidden", "variance", "kinds"),
     *("kernel_size", "image_shape", "channels_last", "stride", "pool_size"),
 )
+#: Values that are outside of the support by less than this are rounded ones, as scalers return.
+ROUNDING = 1e-6
 GradientName = Literal["cd", "pcd", "pt"]
 GRADIENTS: dict[str, Callable[[], Gradient]] = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
 
@@ -298,7 +300,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
                     f"X has values from {smallest:g} to {largest:g}, whose squares are too large "
                     f"for {rows.dtype}; scale X."
                 )
-        if smallest < low or largest > high:
+        if smallest < low - ROUNDING or largest > high + ROUNDING:
             advice = self._outside_support
             if (smallest, largest) == (-1, 1) and hasattr(self, "visible"):
                 advice = 'For values −1 and 1, set visible="spin".'

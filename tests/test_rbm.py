@@ -1,5 +1,7 @@
 """What the members of the family add."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -321,3 +323,14 @@ def test_units_of_a_new_model_are_on_more_often_if_weights_are_dropped(digits):
     assert share(drop="weights") > 0.2
     assert share(drop="units") < 0.15
     assert share(drop="weights", dropout=0.0) < 0.15  # as of BernoulliRBM
+
+
+def test_rounding_errors_of_a_scaler_are_no_values_outside_of_the_support():
+    X = np.random.default_rng(0).uniform(size=(20, 4))
+    X[0, 0], X[1, 1] = np.nextafter(1, 2), -1e-17
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BernoulliRBM(3, n_iter=1, random_state=0).fit(X)
+    X[0, 0] = 1.001
+    with pytest.warns(UserWarning, match=r"X has values from .* to 1.001"):
+        BernoulliRBM(3, n_iter=1, random_state=0).fit(X)
