@@ -6,7 +6,7 @@
 The first ends in 6 minutes on any card that is not slow. The second has the same rows at small
 sizes and needs no card. Every line is printed as soon as it is known, and all of them at the end.
 
-skebm needs scikit-learn 1.9. learnergy 2.0.2 and rbms 0.5.0 are left out where they are not
+skebm needs scikit-learn 1.6. learnergy 2.0.2 and rbms 0.5.0 are left out where they are not
 installed; with `pip install --target FOLDER`, name the folder in PYTHONPATH. learnergy fits as its
 users would, with `use_gpu=True` (CD-1; its loader hands over rows one by one from the host). Of
 rbms (PCD-1) it is the updates alone, on rows that are on the card. scikit-learn is given fewer
@@ -48,10 +48,10 @@ try:
         log_partition,
     )
 except ImportError as error:
-    if tuple(map(int, re.findall(r"\d+", sklearn.__version__)[:2])) >= (1, 9):
+    if tuple(map(int, re.findall(r"\d+", sklearn.__version__)[:2])) >= (1, 6):
         raise
     raise SystemExit(
-        f"skebm needs scikit-learn 1.9 or newer; this is {sklearn.__version__} ({error})."
+        f"skebm needs scikit-learn 1.6 or newer; this is {sklearn.__version__} ({error})."
     ) from None
 
 try:

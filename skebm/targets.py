@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.utils import check_consistent_length
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from skebm._shared import documented
-from skebm._sklearn import ClassifierMixin, check_y, fit_context
+from skebm._sklearn import ClassifierMixin, check_y, compute_class_weight, fit_context
 from skebm.fitting import level_of_caller
 from skebm.tensors import as_array
 
