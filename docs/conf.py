@@ -35,7 +35,7 @@ myst_heading_anchors = 4
 # API pages: one for each public name, made of its numpydoc docstring
 autosummary_generate = True
 autodoc_typehints = "none"
-autodoc_member_order = "alphabetical"
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 
 # Examples that take longer than 30 seconds, or that download MNIST, are shown but not executed.
@@ -60,15 +60,14 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
-    "navbar_persistent": [],
     "header_links_before_dropdown": 8,
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": True,
-    "show_nav_level": 1,
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {name: [] for name in ("index", "changelog", "citation")}
+# Pages that have no others below them need no navigation at the left.
+html_sidebars = {name: [] for name in ("index", "start", "tutorial", "recipes", "faq")}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation: their code runs, prints what they say, and their links lead somewhere."""
+"""The pages of the documentation: their code runs and prints what they say; their links exist."""
 
 import contextlib
 import io
@@ -16,9 +16,7 @@ NOT_RUN = "# Not run in the tests"
 #: A block of Python and, if one follows directly, what it prints.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 WITH_CODE = [
-    path
-    for path in PAGES
-    if BLOCK.search(path.read_text()) and path.name not in ("contributing.md",)
+    path for path in PAGES if BLOCK.search(path.read_text()) and path.name != "contributing.md"
 ]
 NUMBER = re.compile(r"\d+\.\d+")
 
@@ -29,8 +27,8 @@ def name(path):
 
 @pytest.mark.parametrize("path", WITH_CODE, ids=name)
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(path, tmp_path, monkeypatch):
-    mpl = pytest.importorskip("matplotlib")
-    mpl.use("Agg")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("Agg")
     pytest.importorskip("rich")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
@@ -48,7 +46,7 @@ def test_the_code_of_a_page_runs_and_prints_what_the_page_says(path, tmp_path, m
             assert NUMBER.sub("#", printed) == NUMBER.sub("#", expected), line
             numbers = [[float(n) for n in NUMBER.findall(s)] for s in (printed, expected)]
             assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.011), line
-    mpl.pyplot.close("all")
+    plt.close("all")
 
 
 def slug(title):
@@ -76,7 +74,9 @@ def source(path):
 def test_every_link_of_a_page_leads_to_a_file_and_a_heading(path):
     text = re.sub(r"^```python.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     links = re.findall(r"\]\(([^)\s]+)\)", text)
-    links += [f"{link}.md" for link in re.findall(r"^:link: (?!auto|api)(\S+)$", text, re.MULTILINE)]
+    links += [
+        f"{link}.md" for link in re.findall(r"^:link: (?!auto|api)(\S+)$", text, re.MULTILINE)
+    ]
     for link in links:
         if link.startswith(("http://", "https://")):
             continue
@@ -93,7 +93,7 @@ def test_every_page_is_in_a_table_of_contents():
     for path in PAGES:
         for tree in re.findall(r"^```\{toctree\}\n(.*?)^```", path.read_text(), re.DOTALL | re.M):
             entries = [line for line in tree.split("\n") if line and not line.startswith(":")]
-            for entry in entries:
+            for entry in (re.sub(r".*<(.*)>", r"\1", entry) for entry in entries):
                 base = DOCS if entry.startswith("/") else path.parent
                 listed.add((base / f"{entry.lstrip('/')}.md").resolve())
     assert {path for path in PAGES if path not in listed} == {DOCS / "index.md"}

@@ -49,8 +49,8 @@ print(f"{len(X_train)} rows to train on, {len(X_test)} of other digits to test o
 # %%
 # Pipelines
 # ---------
-# The same classifier on raw pixels, on features of scikit-learn's `BernoulliRBM`, and on features of
-# `skebm.BernoulliRBM`, with five seeds each.
+# The same classifier on raw pixels, on features of scikit-learn's `BernoulliRBM`, and on features
+# of `skebm.BernoulliRBM`, with five seeds each.
 
 features = {
     "raw pixels": lambda seed: FunctionTransformer(),

@@ -63,8 +63,8 @@ two_layers = DBN([FrozenEstimator(one_layer.estimators_[0]), second], random_sta
 # -----------
 # The same network is trained with 400 updates from three initial states: the weights of the stack,
 # random weights of the same scale in each layer, and the random weights of `torch.nn.Linear`. There
-# are five choices of the rows with labels. The stack is in a `FrozenEstimator`, because `clone` would
-# discard its fitted attributes.
+# are five choices of the rows with labels. The stack is in a `FrozenEstimator`, because `clone`
+# would discard its fitted attributes.
 
 STARTS = {
     "pretrained": "pre-trained",
@@ -148,8 +148,8 @@ is_same = np.array_equal(loaded.predict_proba(X_test), search.predict_proba(X_te
 print(f"saved and loaded, it predicts the same, bit for bit: {is_same}")
 
 # %%
-# The figure shows half of the weights of the first layer before fine-tuning, and the accuracy against
-# the number of labels. Bars are standard deviations.
+# The figure shows half of the weights of the first layer before fine-tuning, and the accuracy
+# against the number of labels. Bars are standard deviations.
 
 figure = plt.figure(figsize=(10.4, 4.4))
 left, right = figure.subplots(
