@@ -1,6 +1,7 @@
 """Configuration of the documentation: python -m sphinx -W -b html docs docs/_build/html."""
 
 import os
+import re
 
 # One thread: the examples are small.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -99,6 +100,13 @@ def external(app, env, node, contnode):
     return nodes.reference("", "", contnode, internal=False, refuri=url)
 
 
+def escape_initials(app, what, name, obj, options, lines):
+    """Escape "R. M. Neal" at the start of a reference, which would be a list that begins with R."""
+    initial = re.compile(r"^((?:\.\. \[\w+\] )?[A-Z])\. ")
+    lines[:] = [initial.sub(r"\1\\. ", line) for line in lines]
+
+
 def setup(app):
-    """Register the links to other projects."""
+    """Register the functions above."""
     app.connect("missing-reference", external)
+    app.connect("autodoc-process-docstring", escape_initials, priority=100)  # before numpydoc

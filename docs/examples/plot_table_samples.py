@@ -35,7 +35,8 @@ rbm.fit(with_holes)
 # %%
 # The kind of each column follows from its type.
 
-print(dict(zip(flowers.columns, rbm.kinds_)))
+for column, kind in zip(flowers.columns, rbm.kinds_):
+    print(f"{column:<10}{kind}")
 
 # %%
 # Missing entries
@@ -53,7 +54,7 @@ print(f"species filled in correctly: {right.sum()} of {was_missing.sum()}")
 
 samples = rbm.sample(len(flowers), random_state=0)
 print(samples.head())
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharex=True, sharey=True)
 for ax, (title, table) in zip(axes, {"data": flowers, "samples": samples}.items()):
     for species, group in table.groupby("species"):
         ax.scatter(group["petal l."], group["petal w."], s=12, label=species)
