@@ -80,21 +80,24 @@ PAGES = {
     "torch": "https://docs.pytorch.org/docs/stable/generated/{}.html",
     "joblib": "https://joblib.readthedocs.io/en/stable/generated/{}.html",
 }
-SCIKIT_LEARN = "https://scikit-learn.org/stable/"
+#: Pages of scikit-learn that docstrings of its base classes refer to.
+SCIKIT_LEARN = "https://scikit-learn.org/stable/{}.html"
+THEIRS = ("metadata_routing", "df_output_transform")
 
 
 def external(app, env, node, contnode):
     """Link names of other projects to their documentation, without downloading an index.
 
-    In API pages, references of docstrings that scikit-learn's base classes pass on lead to
-    scikit-learn's pages.
+    Other references in docstrings that come from scikit-learn become plain text.
     """
     target, domain, kind = node["reftarget"], node.get("refdomain"), node["reftype"]
     package = target.split(".")[0]
     if domain == "py" and package in PAGES:
         url = PAGES[package].format(target)
     elif domain == "std" and node["refdoc"].startswith("api/generated/"):
-        url = f"{SCIKIT_LEARN}{'glossary' if kind == 'term' else target}.html"
+        if kind != "term" and target not in THEIRS:
+            return contnode
+        url = SCIKIT_LEARN.format("glossary" if kind == "term" else target)
     else:
         return None
     return nodes.reference("", "", contnode, internal=False, refuri=url)
