@@ -152,7 +152,7 @@ input_dropout : float, default=0.0
 CONTINUED = """\
 n_features_in_ : int
     Number of features seen during fit.
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (`n_features_in_`,)
     Names of the features, where X had names that are strings.
 random_state_ : RandomState
     The random stream that further training and sampling draw from.
@@ -172,7 +172,7 @@ unlabeled : {"auto"}, -1 or None, default="auto"
 
 NETWORK = (
     """\
-history_ : dict of ndarrays of shape (n_iter_,)
+history_ : dict of ndarrays of shape (`n_iter_`,)
     One entry for each epoch of fine-tuning.
 n_iter_ : int
     Number of epochs of fine-tuning so far.
@@ -188,7 +188,7 @@ n_components_ : int
     Number of hidden units.
 h_samples_ : ndarray of shape (n_chains, n_components)
     Hidden states of the persistent chains, if the gradient uses persistent chains.
-history_ : dict of ndarrays of shape (n_iter_,)
+history_ : dict of ndarrays of shape (`n_iter_`,)
     One entry for each epoch: "epoch", "seconds", "reconstruction_error" (mean squared error
     on some of the training rows, at most 1000) and, for binary or categorical features, "score"
     (an estimate of the mean pseudo-log-likelihood, from one feature of each of these rows).

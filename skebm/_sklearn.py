@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from inspect import signature
 
 import numpy as np
+from sklearn import base
 from sklearn.base import (
-    BaseEstimator,
     ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     OneToOneFeatureMixin,
@@ -20,10 +20,29 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.utils import _safe_indexing as safe_indexing
 from sklearn.utils._param_validation import Interval, Options, StrOptions, validate_params
 from sklearn.utils.class_weight import compute_class_weight as sklearn_class_weights
-from sklearn.utils.metaestimators import _BaseComposition as BaseComposition
+from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_sample_weight as check_sample_weight
 from sklearn.utils.validation import _check_y as check_y
 from sklearn.utils.validation import _num_samples as num_samples
+
+#: Address of the documentation.
+DOCUMENTATION = "https://skebm.readthedocs.io/en/latest"
+
+
+class Linked:
+    """An estimator whose HTML diagram links to its page in the documentation."""
+
+    _doc_link_module = "skebm"
+    _doc_link_template = f"{DOCUMENTATION}/api/generated/skebm.{{estimator_name}}.html"
+
+
+class BaseEstimator(Linked, base.BaseEstimator):
+    """scikit-learn's base class, with the link."""
+
+
+class BaseComposition(Linked, _BaseComposition):
+    """scikit-learn's base class of estimators that hold others, with the link."""
+
 
 HAS_WEIGHTED_CLASS_WEIGHTS = "sample_weight" in signature(sklearn_class_weights).parameters
 

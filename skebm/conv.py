@@ -114,8 +114,9 @@ class ConvRBM(LearnedScales, TakesGreyValues, BaseRBM):
 
     Notes
     -----
-    All methods that accept rows also accept images, in arrays of shape (n_samples, *image_shape_),
-    or (n_samples, height, width) for one channel. Masks (`clamped`) may be images as well.
+    All methods that accept rows also accept images, in arrays of shape
+    (n_samples, `*image_shape_`), or (n_samples, height, width) for one channel. Masks (`clamped`)
+    may be images as well.
 
     Convolutions always use full precision; `precision` does not affect them.
 
@@ -240,7 +241,7 @@ class ConvRBM(LearnedScales, TakesGreyValues, BaseRBM):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, *image_shape_)
+        X : array-like of shape (n_samples, n_features) or (n_samples, `*image_shape_`)
 
         Returns
         -------

@@ -171,7 +171,7 @@ class DBN(
         The labels, if the top layer is a classifier.
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, if X had column names that are all strings.
 
     See Also

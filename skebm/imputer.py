@@ -56,7 +56,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     estimator_ : fitted estimator
     n_features_in_ : int
         Number of features seen during fit.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had names that are strings.
     seed_ : int
         Seeds `transform`.

@@ -259,7 +259,7 @@ class DropoutRBM(BernoulliRBM):
     "kept" in `history_` is the share of units, or weights, that an epoch kept. The masks belong to
     training rows, so the number of chains of `gradient` must be a multiple of `batch_size`, and
     `gradient` cannot be :class:`Exact`. For "energy", probabilities are limited to 0.1 to 0.9 and
-    |ΔE| to at least half its mean over the batch; otherwise one unit of one row would dominate.
+    `|ΔE|` to at least half its mean over the batch; otherwise one unit of one row would dominate.
 
     See Also
     --------

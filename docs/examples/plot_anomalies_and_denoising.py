@@ -1,22 +1,23 @@
 """
-===================================================
-Anomalies and noise: what else a fitted model knows
-===================================================
+=======================
+Anomalies and denoising
+=======================
 
-A row that is unlike the training data has a high free energy: `free_energy` is a detector of
-anomalies as it stands. The digit 9, for a machine that has seen 0 to 8, is a hard case, since 4
-and 7 have the same strokes: it comes out a little above chance, and an isolation forest below. And
-one sweep of means, `inverse_transform(transform(X))`, or
-`impute` where it is known which pixels are wrong, takes noise away.
+A row that is unlike the training data has a high free energy, so `free_energy` can detect
+anomalies. The digit 9 is a difficult case for a model of the digits 0 to 8, because 4 and 7 have
+similar strokes.
 
-The MNIST images come from `mnist.npz` in the folder that the environment variable SKEBM_DATA
-names, or from OpenML. Run as a script it prints two tables and writes `denoising.png`.
+The model also removes noise: by `inverse_transform(transform(X))`, or by `impute` if the wrong
+pixels are known.
+
+The MNIST images are read from `mnist.npz` in the folder that the environment variable SKEBM_DATA
+names, or from OpenML. As a script, this example prints two tables and writes `denoising.png`.
 """
 
 import os
 from pathlib import Path
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import fetch_openml
 from sklearn.ensemble import IsolationForest
@@ -25,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from skebm import PCD, BernoulliRBM
 
 # %%
-# The data: binary images of the digits 0 to 8 to train on, and all ten to test on.
+# The training rows are binary images of the digits 0 to 8. The test rows contain all ten digits.
 
 
 def mnist():
@@ -53,7 +54,7 @@ rbm = BernoulliRBM(
 ).fit(known)
 
 # %%
-# Anomalies: the area under the ROC curve that tells 9 from the digits 0 to 8.
+# Anomalies: the area under the ROC curve (AUC) for 9 against the digits 0 to 8.
 
 forest = IsolationForest(random_state=0).fit(known)
 scores = {"free energy": rbm.free_energy(X_test), "IsolationForest": -forest.score_samples(X_test)}
@@ -62,8 +63,7 @@ for name, score in scores.items():
     print(f"{name:<18} {roc_auc_score(y_test == 9, score):.3f}")
 
 # %%
-# Noise: one pixel in ten flipped. The mean field of the hidden units has no room for noise that
-# no digit has.
+# Noise: one pixel in ten is flipped.
 
 rng = np.random.default_rng(0)
 clean = X_test[:1000]
@@ -79,13 +79,9 @@ for name, images in (
 ):
     print(f"{name:<42} {((images > 0.5) != clean).mean():.3f}")
 
-if __name__ == "__main__":
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(4, 10, figsize=(10, 4))
-    for row, images in zip(axes, (clean, noisy, denoised, filled)):
-        for place, image in zip(row, images):
-            place.imshow(image.reshape(28, 28), cmap="gray")
-            place.set_axis_off()
-    figure.savefig("denoising.png")
+figure, axes = plt.subplots(4, 10, figsize=(10, 4))
+for row, images in zip(axes, (clean, noisy, denoised, filled)):
+    for place, image in zip(row, images):
+        place.imshow(image.reshape(28, 28), cmap="gray")
+        place.set_axis_off()
+figure.savefig("denoising.png")

@@ -3,13 +3,13 @@
 RBM features in front of a classifier
 =====================================
 
-A restricted Boltzmann machine learns what handwritten digits look like, without their labels.
-A logistic regression on its features then tells digits apart that are not where they used to
-be, which it cannot do from raw pixels.
+A restricted Boltzmann machine (RBM) learns features of handwritten digits without their labels.
+A logistic regression on these features then classifies digits that were moved by one pixel. It
+does this better than a logistic regression on raw pixels.
 
-Each of the 1797 digits of scikit-learn comes five times, in its place and moved by a pixel in
-the four directions; the digits to test on are others. The machines have 100 hidden units, and
-otherwise the default arguments.
+Each of the 1797 digits of scikit-learn is used five times: in its place, and moved by one pixel in
+each of four directions. The test digits are not used in training. The RBMs have 100 hidden units,
+and default values of all other arguments.
 """
 
 # %%
@@ -17,10 +17,6 @@ otherwise the default arguments.
 # ----
 
 import time
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import numpy as np
 from scipy.ndimage import shift
@@ -37,7 +33,7 @@ MOVES = [(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)]
 
 
 def moved(digits):
-    """Rows of all digits in all places."""
+    """All digits in all five places, one per row."""
     images = digits.reshape(-1, 8, 8) / 16
     return np.concatenate([shift(images, (0, *move), order=0).reshape(-1, 64) for move in MOVES])
 
@@ -53,7 +49,8 @@ print(f"{len(X_train)} rows to train on, {len(X_test)} of other digits to test o
 # %%
 # Pipelines
 # ---------
-# The same classifier behind raw pixels, scikit-learn's machine and ours; five seeds each.
+# The same classifier on raw pixels, on features of scikit-learn's `BernoulliRBM`, and on features
+# of `skebm.BernoulliRBM`, with five seeds each.
 
 features = {
     "raw pixels": lambda seed: FunctionTransformer(),
@@ -75,9 +72,9 @@ for name, make in features.items():
     print(f"{name:<38}{np.mean(accuracy):.4f} {spread:<27}{np.median(seconds):.2f}")
 
 # %%
-# What it has learned
-# -------------------
-# The weights of each hidden unit, as an image.
+# Learned weights
+# ---------------
+# Each image shows the weights of one hidden unit.
 
 display = ComponentsDisplay.from_estimator(model)
 display.figure_.savefig("digits_components.png", dpi=150)

@@ -1,29 +1,27 @@
 """
 ==================================================
-Filters of photographs, and digits that are hidden
+Filters of photographs, and hidden parts of digits
 ==================================================
 
-A convolutional machine has filters that look at every place of an image. Those that it learns
-from pieces of two photographs are edges, bars and gratings of all directions, and some blobs.
-And since it is a model of images, it can fill in what is hidden: with the pixels that are seen
-clamped, Gibbs sampling draws the others from their law given these.
+A convolutional RBM applies its filters at every place of an image. From pieces of two
+photographs it learns edges, bars and gratings of all orientations, and some blobs.
 
-Run as a script it prints a table and draws `filters_and_occlusion.png`. It takes less than a
-minute and a half.
+It is also a model of images, so it can fill in hidden parts. Gibbs sampling with the visible
+pixels clamped draws the hidden pixels from their conditional distribution.
+
+As a script, this example prints a table and draws `filters_and_occlusion.png`.
 """
+# sphinx_gallery_thumbnail_path = "filters_and_occlusion.png"
 
 # %%
 # Photographs
 # -----------
-# Neighbouring pixels are nearly the same, and a model of raw pixels learns little else. So each
-# frequency is multiplied by its height, which makes all of them about as strong (the filter of
-# Olshausen and Field, without the highest frequencies, which are noise), and then contrast is
-# made the same all over the image.
+# Neighbouring pixels are nearly equal, and a model of raw pixels learns little else. Therefore each
+# frequency is multiplied by its magnitude, which gives all frequencies about the same power (the
+# filter of Olshausen and Field, which also removes the highest frequencies). Then the contrast is
+# made equal in all parts of the image.
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -42,7 +40,7 @@ def whitened(photograph):
     flat = np.fft.fft2(grey) * frequency * np.exp(-((frequency / 0.35) ** 4))
     image = np.fft.ifft2(flat).real
     image /= np.sqrt(gaussian_filter(image**2, 20))
-    return image[10:-10, 10:-10]  # the Fourier transform joins opposite edges: they are left out
+    return image[10:-10, 10:-10]  # without the edges, which the Fourier transform joins
 
 
 patches = np.concatenate(
@@ -53,8 +51,8 @@ patches = np.concatenate(
 )
 
 # %%
-# Pixels at the rim of a patch are seen from few places, a corner from one only, and filters would
-# learn rims and corners. Patches that fade out leave nothing there to learn.
+# Few places of a filter cover the border of a patch, and filters would learn to detect the border.
+# Therefore the patches fade out towards the border.
 
 distance = np.minimum(np.arange(32), np.arange(32)[::-1]) + 0.5
 fade = np.sin(np.pi / 2 * np.minimum(distance / 8, 1)) ** 2
@@ -63,10 +61,9 @@ patches = (patches * np.outer(fade, fade)).astype(np.float32)
 # %%
 # Filters
 # -------
-# Two things make filters that find edges: each is rarely on (`sparsity_target`), and only at one
-# of four neighbouring places (`pool_size`), so that it does not pay to add up edges of many
-# small blobs. A "learned" variance would shrink, since these patches have next to no noise, and
-# many filters would add up to each detail of an edge.
+# Two settings give filters that detect edges. `sparsity_target` makes each hidden unit rarely
+# active. `pool_size` allows only one active unit in each block of 2 x 2 places. The variance is
+# fixed: a learned variance would become very small, because these patches have almost no noise.
 
 edges = ConvRBM(
     36,
@@ -82,10 +79,9 @@ edges = ConvRBM(
 # %%
 # Digits
 # ------
-# A model of digits of 8 x 8 pixels, which are shades of grey: `visible="continuous"`. A filter
-# of 7 x 7 pixels sees nearly all of a digit, and at four places. Smaller ones see too little of it
-# to tell what is missing. There is one bias for all pixels, so where ink is likely has to come
-# from the filters. Persistent chains make models that are good to sample from.
+# The digits have 8 x 8 grey pixels, so the visible units are "continuous". A filter of 7 x 7 pixels
+# covers almost all of a digit, at four places. Smaller filters cover too little of it to predict
+# the missing part. Persistent chains (`gradient="pcd"`) give models that are good for sampling.
 
 data = load_digits()
 known, others, _, labels = train_test_split(data.images / 16, data.target, random_state=0)
@@ -102,11 +98,10 @@ strokes = ConvRBM(
 ).fit(known)
 
 # %%
-# What is hidden
-# --------------
-# A quarter or a half of digits that the model has not seen is hidden. `impute` gives the mean of
-# the hidden pixels, given the others. `gibbs` draws one sample, which looks more like a digit and
-# has the larger error, since it decides where the mean hedges.
+# Hidden parts
+# ------------
+# A quarter or a half of each test digit is hidden. `impute` returns the mean of the hidden pixels
+# given the others. `gibbs` draws one sample, which looks more like a digit but has a larger error.
 
 HIDDEN = {"lower right": np.s_[4:, 4:], "lower half": np.s_[4:, :]}
 rows = []
@@ -125,8 +120,8 @@ for name, part in HIDDEN.items():
 rows = [("held-out digits", others), *rows]
 
 # %%
-# The picture: filters on the left; on the right, the first of each digit that the model has not
-# seen. What is hidden is blue.
+# The figure shows the filters on the left. On the right it shows one test digit of each class;
+# hidden pixels are blue.
 
 figure = plt.figure(figsize=(12.6, 5.2))
 left, right = figure.subplots(

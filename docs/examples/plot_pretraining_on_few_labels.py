@@ -1,17 +1,17 @@
 """
 ============================
-Pre-training, and few labels
+Pre-training with few labels
 ============================
 
-Of 1347 handwritten digits only 20 to 300 have labels. A stack of two machines learns from all of
-them what digits look like, and is then fine-tuned on those that have labels, as a network. The
-same network from two random starts tells what the pre-training was good for: a few more digits in
-a hundred, fewer the more labels there are. A logistic regression on pixels is about as good: on
-these small images a network is worth little, and without pre-training less.
+Of 1347 handwritten digits, only 20 to 300 have labels. A stack of two RBMs is trained on all rows
+without labels. It is then fine-tuned as a network on the rows with labels. The same network with
+two kinds of random weights shows the effect of the pre-training: it improves the accuracy by a few
+per cent, and by less if there are more labels. A logistic regression on pixels is about as good
+for these small images.
 
-Run as a script it prints tables and draws `pretraining_on_few_labels.png`. It takes less than two
-minutes.
+As a script, this example prints tables and draws `pretraining_on_few_labels.png`.
 """
+# sphinx_gallery_thumbnail_path = "pretraining_on_few_labels.png"
 
 # %%
 # Data
@@ -21,10 +21,6 @@ import tempfile
 from pathlib import Path
 
 import joblib
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
@@ -43,7 +39,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 
 
 def with_labels(n, seed):
-    """Numbers of n training rows, of all classes in proportion."""
+    """Indices of n training rows, stratified by class."""
     rows = np.arange(len(y_train))
     return train_test_split(rows, train_size=n, stratify=y_train, random_state=seed)[0]
 
@@ -51,10 +47,8 @@ def with_labels(n, seed):
 # %%
 # Pre-training
 # ------------
-# Without labels, on all rows. The first layer is for real numbers, since its features are far from
-# even: where a `BernoulliRBM` takes grey values for probabilities, its features of these
-# digits hardly differ from row to row, and leave the second layer little to learn. The stack of
-# two layers takes the first from the stack of one, as it is.
+# Pre-training uses all rows and no labels. The first layer is a `GaussianRBM`. The stack of two
+# layers contains the fitted first layer of the stack of one layer.
 
 scaler = MinMaxScaler().fit(X_train)
 rows = scaler.transform(X_train)
@@ -67,10 +61,10 @@ two_layers = DBN([FrozenEstimator(one_layer.estimators_[0]), second], random_sta
 # %%
 # Fine-tuning
 # -----------
-# The same network, and 400 updates, from three starts: the weights of the stack; random weights of
-# the same scale, layer by layer; and the random weights that torch's `Linear` has. Five choices of
-# the rows that have labels, and seeds. The stack is wrapped, since `clone` would forget that it is
-# fitted.
+# The same network is trained with 400 updates from three initial states: the weights of the stack,
+# random weights of the same scale in each layer, and the random weights of `torch.nn.Linear`. There
+# are five choices of the rows with labels. The stack is in a `FrozenEstimator`, because `clone`
+# would discard its fitted attributes.
 
 STARTS = {
     "pretrained": "pre-trained",
@@ -81,7 +75,7 @@ N_LABELS, SEEDS = (20, 50, 100, 300), range(5)
 
 
 def network(n_labels, **settings):
-    """The digits scaled as they were for the stack, and the network on top."""
+    """The scaler of the stack, and the network."""
     classifier = DBNClassifier(
         FrozenEstimator(two_layers), batch_size=10, n_iter=4000 // n_labels, learning_rate=0.003
     )
@@ -111,8 +105,8 @@ for name, values in accuracy.items():
 # %%
 # Tuning
 # ------
-# A grid search over how many layers there are, how many of them keep their weights, and dropout,
-# with 100 labels and nothing else. The layers have seen all training rows, but no label.
+# A grid search over the number of layers, the number of frozen layers, and dropout, with 100
+# labels. The layers were trained on all training rows without labels.
 
 known = with_labels(100, 0)
 search = GridSearchCV(
@@ -131,7 +125,7 @@ print(f"accuracy in validation {search.best_score_:.3f}, on the test rows ", end
 print(f"{search.score(X_test, y_test):.3f}")
 
 # %%
-# All in one call: rows whose label is -1 are pre-trained on, and left out of fine-tuning.
+# In one call of `fit`: rows with the label -1 are used in pre-training, but not in fine-tuning.
 
 y_partly = np.full_like(y_train, -1)
 y_partly[known] = y_train[known]
@@ -154,8 +148,8 @@ is_same = np.array_equal(loaded.predict_proba(X_test), search.predict_proba(X_te
 print(f"saved and loaded, it predicts the same, bit for bit: {is_same}")
 
 # %%
-# The picture: half of the first layer's weights, before fine-tuning, and how accuracy depends on
-# the number of labels. Bars are standard deviations.
+# The figure shows half of the weights of the first layer before fine-tuning, and the accuracy
+# against the number of labels. Bars are standard deviations.
 
 figure = plt.figure(figsize=(10.4, 4.4))
 left, right = figure.subplots(
