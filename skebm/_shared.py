@@ -51,8 +51,7 @@ PerLayer = Annotated[V | Sequence[V | None] | None, "no_validation"]
 TRAINED = """\
 optimizer : {"sgd", "adam"}, default="%(optimizer)s"
     Stochastic gradient steps with momentum, or :class:`torch.optim.Adam`.
-learning_rate_schedule : {"constant", "linear", "invscaling"}, \
-        default="%(learning_rate_schedule)s"
+learning_rate_schedule : {"constant", "linear", "invscaling"}, default="%(learning_rate_schedule)s"
     How the learning rate changes from epoch to epoch: "linear" lets it fall evenly towards
     zero over the epochs of one call of `fit`; "invscaling" divides it by the square root
     of the epoch's number.

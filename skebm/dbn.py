@@ -131,10 +131,11 @@ class DBN(
         :class:`~sklearn.frozen.FrozenEstimator` is not trained. A :class:`ConvRBM` on top of
         another one takes the maps of the layer below as its images. If the last layer is an
         :class:`RBMClassifier`, it is trained with the labels, and the stack is a classifier [1]_.
-    learning_rate, learning_rate_schedule, batch_size, n_iter, gradient, momentum, weight_decay, \
-            temperature, device, precision, verbose : a value, a sequence or None, default=None
+    learning_rate, learning_rate_schedule, batch_size, n_iter, gradient : default=None
         Parameters of the layers: a single value is set in all layers, a sequence has one value
         for each layer. None, also in a sequence, keeps the layer's own value.
+    momentum, weight_decay, temperature, device, precision, verbose : default=None
+        More parameters of the layers, in the same way.
     output : {"top", "all"}, default="top"
         What `transform` returns: the features of the top layer, or of all layers, concatenated.
     residual : tuple of two floats or None, default=None
