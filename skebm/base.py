@@ -140,6 +140,10 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             return self.n_components
         return int(np.clip(n_rows // 10, 16, 256))
 
+    def _row_products(self, data):
+        n_rows, n_features = data.rows.shape
+        return self._n_hidden(n_rows) * n_features
+
     def _examine(self, rows) -> None:
         """Record what a new fit depends on, given a sample of the encoded rows."""
 

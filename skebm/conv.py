@@ -198,6 +198,9 @@ class ConvRBM(LearnedScales, TakesGreyValues, BaseRBM):
             channels_last=self.channels_last,
         )
 
+    def _row_products(self, data):
+        return math.inf  # a filter is applied at many places
+
     def _weights_shape(self, n_visible):
         return self.n_components, self.encoding_.n_channels, *self._kernel_shape()
 

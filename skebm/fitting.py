@@ -4,6 +4,7 @@ for each epoch:  train on every row once;  measure;  call the callbacks;  check 
 """
 
 import copy
+import math
 import sys
 import time
 import warnings
@@ -124,6 +125,10 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
         """The fitted attributes that hold the parameters of a model, in numpy."""
         raise NotImplementedError
 
+    def _row_products(self, data) -> float:
+        """How many multiplications a row takes in the model; infinity if it is not known yet."""
+        return math.inf
+
     def _training_settings(self) -> dict[str, Any]:
         """The settings that `training_state_` belongs to."""
         raise NotImplementedError
@@ -195,14 +200,16 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
                 stopping = EarlyStopping(self, data, history, rng, resume)
                 stopping.n_bad = 0 if is_new_call else stopping.n_bad
                 data = data._replace(weight=stopping.training_weight)
-            batches = self._batches(data)
-            trainer = self._trainer(data, batches, rng, resume)
-            fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)
-            if resume:
-                fit.resume()
-            fit.run(task, **given)
-            self._check_convergence(history, batches, data.missing)
-            self.__dict__.update(fit.result())
+            n_batch = min(self.batch_size, data.rows.shape[0])
+            with devices.threads(n_batch * self._row_products(data)):
+                batches = self._batches(data)
+                trainer = self._trainer(data, batches, rng, resume)
+                fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)
+                if resume:
+                    fit.resume()
+                fit.run(task, **given)
+                self._check_convergence(history, batches, data.missing)
+                self.__dict__.update(fit.result())
             task.call_on_fit_task_end(**given, reconstruction_attributes=dict)
         return self
 

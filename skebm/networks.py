@@ -85,6 +85,9 @@ class BaseNetwork(NetworkAttributes, Trained):
         scaling = first.scaling(devices.resolve(self.device))
         return TrainingData(first.read(X), targets, weight, scaling, dtype)
 
+    def _row_products(self, data):
+        return sum(layer.components_.size for layer in self.dbn_.estimators_)
+
     def _stack(self, X, y, sample_weight, task, rng):
         """The stack to fine-tune: a copy of a fitted one, or a newly trained one."""
         init, subtask = self._init, task.subcontext(task_name="pre-training")

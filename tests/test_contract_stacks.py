@@ -308,3 +308,22 @@ def test_a_fit_on_cuda_is_used_on_the_cpu(name, X, y):
         layer.set_params(device="cpu")
     assert_allclose(result(on_cpu, X), result(on_gpu, X), rtol=1e-5)
     assert_same_fit(on_gpu, new(name).set_params(device="cuda").fit(X, y))
+
+
+class Watched(DBNClassifier):
+    """Notes how many threads torch has when training begins and after it has ended."""
+
+    def _trainer(self, *args):
+        self.at_start = torch.get_num_threads()
+        return super()._trainer(*args)
+
+    def _check_convergence(self, *args):
+        self.at_end = torch.get_num_threads()
+
+
+@pytest.mark.parametrize(("size", "n_threads"), [(8, 1), (2**15, 2)])
+def test_all_of_a_small_fit_has_one_thread(size, n_threads, X, y, two_threads):
+    network = Watched((size,), pretrain=False, n_iter=1, random_state=0)
+    network.fit(X, y)
+    assert (network.at_start, network.at_end) == (n_threads, n_threads)
+    assert torch.get_num_threads() == 2

@@ -53,7 +53,7 @@ ONE_THREAD = 2**22
 
 
 @contextmanager
-def threads(n_multiplications: int) -> Iterator[None]:
+def threads(n_multiplications: float) -> Iterator[None]:
     """Use one thread of torch for small updates, and put the number back afterwards.
 
     The threads of torch wait for each other actively. A small product then takes longer than with
