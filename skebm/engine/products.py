@@ -40,17 +40,18 @@ def product(
     a: Tensor, b: Tensor, bias: Tensor | None, precision: str, out: Tensor | None = None
 ) -> Tensor:
     """a b + bias, for a (n, k), b (k, m) and bias (m,): (n, m), in `out` if that is given."""
-    least = LARGE_ON_CUDA if a.is_cuda else LARGE
-    large = a.numel() + b.numel() >= least and a.dtype == torch.float32
-    if large and torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+    n_numbers = a.numel() + b.numel()
+    if n_numbers < LARGE or a.dtype != torch.float32 or (a.is_cuda and n_numbers < LARGE_ON_CUDA):
+        return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)
+    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
         return Product.apply(a, b, bias, precision)
-    rounded = large and precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu)
+    rounded = precision == "medium" and (CPU_HAS_BFLOAT16 or not a.is_cpu)
     if rounded:
         a, b = a.bfloat16(), b.bfloat16()
     if rounded and a.is_cuda and MM_HAS_OUT_DTYPE:
         result = torch.mm(a, b, out_dtype=torch.float32, out=out)
         return result if bias is None else result.add_(bias)
-    usable = onednn_has_bfloat16 and bias is not None if rounded else large
+    usable = onednn_has_bfloat16 and bias is not None if rounded else True
     if usable and ONEDNN_IS_FAST and onednn is not None and a.is_cpu:
         result = onednn(a, b.T, bias, "none", [], "")
     elif rounded:  # torch.mm needs no copy of a transposed factor
