@@ -419,18 +419,17 @@ class Fit:
                 if self.last is None:
                     raise
                 self.end = self.last
-                warnings.warn(
-                    f"Training was interrupted in epoch {epoch}: the model of epoch {epoch - 1} is "
-                    "kept.",
-                    ConvergenceWarning,
-                    stacklevel=level_of_caller(),
-                )
+                warn_interrupted(f"in epoch {epoch}: the model of epoch {epoch - 1}")
                 return
             if keeps_epochs:
-                learned = self.owner._learned(self.trainer)
-                self.last = Epoch(
-                    learned, self._progress(), self.history.n_epochs, self.rng.get_state()
-                )
+                self.last = None  # before the next copy, so that memory holds one of them
+                try:
+                    learned = self.owner._learned(self.trainer)
+                    progress, state = self._progress(), self.rng.get_state()
+                    self.last = Epoch(learned, progress, self.history.n_epochs, state)
+                except KeyboardInterrupt:  # the trainer holds the whole epoch
+                    warn_interrupted(f"after epoch {epoch}: its model")
+                    return
             if subtask.call_on_fit_task_end(**on_task, reconstruction_attributes=self.attributes):
                 break
 
@@ -467,6 +466,7 @@ class Fit:
     def result(self):
         """The fitted attributes after the call; with early stopping, those of the best epoch."""
         if self.end is None:
+            self.last = None
             attributes = self._attributes(self._progress())
         else:
             self.history.truncate(self.end.n_epochs)
@@ -559,6 +559,15 @@ class EarlyStopping:
     def is_over(self):
         """Whether the score has not improved for `n_iter_no_change` epochs."""
         return self.n_bad >= self.patience
+
+
+def warn_interrupted(what):
+    """Warn that a fit was interrupted; `what` names the model that is kept."""
+    warnings.warn(
+        f"Training was interrupted {what} is kept.",
+        ConvergenceWarning,
+        stacklevel=level_of_caller(),
+    )
 
 
 def check_finite(owner, model, epoch):

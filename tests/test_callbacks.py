@@ -237,3 +237,22 @@ def test_an_interrupt_keeps_the_last_whole_epoch(estimator, monkeypatch):
     left[0] = 5
     with pytest.raises(KeyboardInterrupt):
         make_pipeline(clone(estimator)).fit(X, y)
+
+
+def test_an_interrupt_between_two_epochs_keeps_the_first_of_them(monkeypatch):
+    X, whole = data(), BernoulliRBM(3, n_iter=3, random_state=0)
+    whole.fit(X)
+    learned, calls = BernoulliRBM._learned, []
+
+    def interrupted(self, trainer):
+        calls.append(trainer)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return learned(self, trainer)
+
+    monkeypatch.setattr(BernoulliRBM, "_learned", interrupted)
+    with pytest.warns(ConvergenceWarning, match="interrupted after epoch 3: its model is kept"):
+        kept = BernoulliRBM(3, n_iter=6, random_state=0).fit(X)
+    assert kept.n_iter_ == 3
+    assert_array_equal(kept.components_, whole.components_)
+    assert kept.random_state_.tomaxint() == whole.random_state_.tomaxint()
