@@ -49,6 +49,7 @@ sphinx_gallery_conf = {
     "doc_module": ("skebm",),
     "download_all_examples": False,
     "remove_config_comments": True,
+    "capture_repr": ("_repr_html_",),  # the diagrams of estimators
     "show_memory": False,
     "write_computation_times": False,
 }
