@@ -558,12 +558,13 @@ class DBN(
         check_is_fitted(self)
         n_features = self.estimators_[-1]._n_features_out
         X = as_rows(X)
-        if self.output == "all" and np.shape(X)[1:] == (self._n_features_out,):
-            X = (X if dispatches(X) else np.asarray(X))[:, -n_features:]
+        X = X if isinstance(X, torch.Tensor) else np.asarray(X)
+        if self.output == "all" and X.shape[1:] == (self._n_features_out,):
+            X = X[:, -n_features:]
         for layer, residual in zip(self.generative_[::-1], self._residuals[::-1]):
             if residual is not None:
-                H = residual.means(torch.as_tensor(X if dispatches(X) else np.asarray(X)))
-                X = H if dispatches(X) else H.numpy()
+                means = residual.means(torch.as_tensor(X))
+                X = means if isinstance(X, torch.Tensor) else means.numpy()
             X = layer.inverse_transform(X)
         return X
 

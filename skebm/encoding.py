@@ -29,7 +29,7 @@ from skebm.engine.units import (
     ScaledGaussian,
     Units,
 )
-from skebm.tensors import as_array, as_rows, check_weights
+from skebm.tensors import as_array, as_rows, check_weights, in_double
 
 
 class Encoding:
@@ -492,8 +492,7 @@ def moments(X, sample_weight, table=lambda rows: rows):
         rows = X[piece].toarray() if issparse(X) else X[piece]
         weight = np.ones(len(rows)) if sample_weight is None else sample_weight[piece]
         if weight.any():
-            is_tensor = isinstance(rows, torch.Tensor)
-            lines = table(rows.double() if is_tensor else rows.astype(np.float64))
+            lines = table(in_double(rows))
             weight = np.repeat(weight, len(lines) // len(rows))
             with np.errstate(invalid="ignore"):  # the variance of a constant may be just below 0
                 scaler.partial_fit(lines, sample_weight=None if sample_weight is None else weight)

@@ -25,6 +25,7 @@ from skebm.engine.noise import Noise, seed_of
 from skebm.engine.sampling import run
 from skebm.fitted import FittedModel
 from skebm.fitting import level_of_caller
+from skebm.tensors import in_double
 
 #: Units up to which method="auto" enumerates the smaller layer.
 EXACT_UNITS = 18
@@ -231,9 +232,7 @@ def log_likelihood(
     True
     """
     FittedModel(estimator)
-    free_energy = estimator.free_energy(X)  # (n_samples,)
-    is_tensor = isinstance(free_energy, torch.Tensor)
-    free_energy = free_energy.double() if is_tensor else free_energy.astype(np.float64)
+    free_energy = in_double(estimator.free_energy(X))  # (n_samples,)
     if log_z is None:
         log_z = log_partition(estimator, random_state=random_state)
     value = log_z.value if isinstance(log_z, LogPartition) else log_z

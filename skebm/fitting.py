@@ -201,7 +201,8 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
                 stopping.n_bad = 0 if is_new_call else stopping.n_bad
                 data = data._replace(weight=stopping.training_weight)
             n_batch = min(self.batch_size, data.rows.shape[0])
-            with devices.threads(n_batch * self._row_products(data)):
+            threads = devices.threads(n_batch * self._row_products(data))
+            with threads, devices.precision(devices.resolve(self.device)):
                 batches = self._batches(data)
                 trainer = self._trainer(data, batches, rng, resume)
                 fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)

@@ -205,7 +205,8 @@ class BaseNetwork(NetworkAttributes, Trained):
         *_, H = FittedStack(self.dbn_).features(X)
         if isinstance(H, torch.Tensor):
             V, d = (as_tensor(a, H.device) for a in (self.coef_, self.intercept_))
-            return torch.addmm(d, H, V.T)
+            with devices.precision(H.device):
+                return torch.addmm(d, H, V.T)
         return H @ self.coef_.T + self.intercept_
 
     @property

@@ -28,15 +28,22 @@ def as_rows(X):
 
     Any other X is returned unchanged.
     """
-    return X.detach() if dispatches(X) and X.is_cuda else as_array(X)
+    return _single(X).detach() if dispatches(X) and X.is_cuda else as_array(X)
 
 
 def as_array(X):
     """A tensor as an array, which shares its memory on the CPU; any other X unchanged."""
-    if isinstance(X, torch.Tensor):
-        X = X.float() if X.dtype == torch.bfloat16 else X
-        return X.detach().cpu().numpy()
-    return X
+    return _single(X).detach().cpu().numpy() if isinstance(X, torch.Tensor) else X
+
+
+def _single(X):
+    """A tensor of half precision in single precision; any other tensor unchanged."""
+    return X.float() if X.dtype in (torch.float16, torch.bfloat16) else X
+
+
+def in_double(x):
+    """An array or a tensor in double precision."""
+    return x.double() if isinstance(x, torch.Tensor) else x.astype(np.float64)
 
 
 def check_weights(sample_weight, X, **settings) -> np.ndarray:

@@ -172,3 +172,15 @@ def test_a_fit_leaves_the_tensor_alone():
     X = torch.from_numpy(BINARY.copy())
     BernoulliRBM(6, n_iter=2, random_state=0).fit(X)
     assert_array_equal(X, BINARY)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@both_devices
+def test_half_precision_is_computed_in_single_precision(dtype, device):
+    with device_named(device), config_context(array_api_dispatch=True):
+        halves = torch.from_numpy(REAL).to(dtype)
+        rbm = GaussianRBM(6, n_iter=2, device=device, random_state=0).fit(halves.to(device))
+        same = GaussianRBM(6, n_iter=2, device=device, random_state=0).fit(halves.float().numpy())
+        features = rbm.transform(halves.to(device))
+    assert features.dtype == torch.float32
+    assert_allclose(rbm.components_, same.components_, rtol=1e-5, atol=1e-6)

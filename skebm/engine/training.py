@@ -205,11 +205,10 @@ class Trainer:
         offsets, rate = self._offsets() if self.centered else None, self.hidden_bias_rate
         centered_v = model.set_grad(phases, phases.data, offsets)
         gW, gb, gc = model.gradients
-        decays = bool(self.weight_decay or self.l1)
-        if decays:
+        by_states = centered_v is not None  # whether gW is a product of centred states
+        if self.weight_decay or self.l1:
             gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
-        # The centred step of the biases comes from the states if gW is their product.
-        by_states = centered_v is not None and not decays
+            by_states = False
         gradient, excess = self.optimizer.grad, None
         if self.max_grad_norm is not None or not by_states:
             if centered_v is not None:
