@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import ClassVar
 from unittest import mock
 
 import numpy as np
@@ -305,6 +306,50 @@ def test_rows_that_do_not_fit_are_streamed():
     (epochs,) = watch.epochs
     assert {place.split(":")[0] for _, place in epochs.waits} == {"batches.py"}
     check_equal(estimator, pickle.loads(fitted("PCD")[0]))
+
+
+class Noting(CD):
+    """Notes the precision of the products of CUDA in each update that is not replayed."""
+
+    seen: ClassVar[set] = set()
+
+    def __call__(self, model, phases, state, noise):
+        self.seen.add(torch.backends.cuda.matmul.fp32_precision)
+        super().__call__(model, phases, state, noise)
+
+
+class NotingRBM(BernoulliRBM):
+    """Notes the precision when a fitted model computes."""
+
+    seen: ClassVar[list] = []
+
+    def _without_dropout(self, model):
+        self.seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return model
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch < 2.9")
+@pytest.mark.parametrize("user", ["none", "tf32", "ieee"])
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_tf32_is_for_training_as_precision_says_and_never_for_a_fitted_model(precision, user):
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = user
+    Noting.seen.clear()
+    try:
+        with fake_cuda():
+            settings = {"gradient": Noting(), "precision": precision, "device": "cuda:0"}
+            rbm = NotingRBM(8, n_iter=2, random_state=0, **settings).fit(BINARY)
+            assert Noting.seen == {"ieee" if precision == "highest" else "tf32"}
+            for method in (rbm.transform, rbm.free_energy, rbm.score_samples):
+                method(BINARY)
+                assert NotingRBM.seen[-1] == "ieee"
+            rbm.sample(3, 2)
+            log_partition(rbm, betas=3, method="ais", random_state=0)
+            assert NotingRBM.seen[-1] == "ieee"
+        assert matmul.fp32_precision == user
+    finally:
+        matmul.fp32_precision = before
 
 
 GRADIENTS: dict[str, Gradient] = {
