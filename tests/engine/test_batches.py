@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 import skebm.engine.batches as batches_module
-from skebm.engine.batches import Batches, chunks, to_device
+from skebm.engine.batches import Batches, chunks, summarise, to_device, visits_of
 from skebm.engine.noise import Noise
 
 CPU, DOUBLE = torch.device("cpu"), np.dtype("float64")
@@ -166,3 +166,16 @@ def test_rows_on_cuda_are_those_of_the_cpu(kind):
     assert (on_gpu.resident is None) == (kind is not np.asarray)
     seen = torch.cat([v.cpu()[w.cpu() > 0] for v, w in on_gpu(Noise(0, "cuda"))])
     assert_array_equal(seen, X)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bool"])
+def test_a_tensor_is_summarised_as_the_array_is(dtype):
+    rng = np.random.default_rng(0)
+    X = (5 * rng.uniform(size=(500, 7))).astype(dtype)
+    visits, weight = visits_of(rng.uniform(size=500), 500)
+    of_array = summarise(X, visits, weight)
+    of_tensor = summarise(torch.from_numpy(X), visits, weight)
+    expected = np.average(X[visits].astype(float), weights=weight, axis=0)
+    for mean, key in (of_array, of_tensor):
+        assert_allclose(mean, expected, rtol=1e-6)
+        assert_allclose(key, of_array[1], rtol=1e-12, atol=1e-12)
