@@ -222,7 +222,7 @@ def mean_states(model, v, weight) -> Joint:
 
 def update(model, gradient, v, weight, state=None, noise=None) -> Phases:
     """What one batch leaves in every `.grad`: ∂/∂θ Σ_i weight_i log p(v_i), or its estimate."""
-    phases = Phases(model, len(v), gradient.n_model(model, len(v)))
+    phases = Phases(model, len(v), gradient.n_model(model, len(v)), gradient.paired)
     phases.data.v.copy_(v)
     phases.set_weight(weight)
     gradient(model, phases, {} if state is None else state, noise or Noise(0))

@@ -32,11 +32,12 @@ State = dict[str, Tensor]
 class Phases(Joint):
     """The joint states of an update: first those of the data, then those of the model.
 
-    The states of the model have negative weights. All weights together sum to zero.
+    The states of the model have negative weights. All weights together sum to zero. If the phases
+    are `paired`, each state of the model belongs to a row of data.
     """
 
-    def __init__(self, model: RBM, n_data: int, n_model: int):
-        n, self.n_data = n_data + n_model, n_data
+    def __init__(self, model: RBM, n_data: int, n_model: int, paired: bool = False):
+        n, self.n_data, self.paired = n_data + n_model, n_data, paired
         v, h = model.W.new_zeros(n, model.n_visible), model.W.new_zeros(n, model.n_hidden)
         super().__init__(v, h, model.W.new_zeros(n))
         self.data = Joint(v[:n_data], h[:n_data], self.weight[:n_data])
@@ -47,9 +48,13 @@ class Phases(Joint):
         return self.data, self.model
 
     def set_weight(self, weight: Tensor) -> None:
-        """Set the weights of the data; all states of the model get one common weight."""
+        """Set the weights of the data, and those of the states of the model.
+
+        A state that belongs to a row has the weight of this row; otherwise all are equal.
+        """
         self.data.weight.copy_(weight)
-        self.model.weight.copy_(-weight.sum() / len(self.model.weight))
+        n_model = len(self.model.weight)
+        self.model.weight.copy_(-weight if self.paired else -weight.sum() / n_model)
 
 
 class Gradient(BaseEstimator, ABC):
@@ -59,6 +64,8 @@ class Gradient(BaseEstimator, ABC):
     #: Whether a CUDA graph can hold a call: it must not wait for the device, and it must change
     #: nothing but the phases and the tensors of the state.
     capturable: ClassVar[bool] = True
+    #: Whether the k-th state of the model starts from the k-th row of data, and has its weight.
+    paired: ClassVar[bool] = False
 
     @abstractmethod
     def n_model(self, model: RBM, n_data: int) -> int:
@@ -103,6 +110,7 @@ class CD(Gradient):
     """
 
     n_steps: PositiveInt = field(default=1, kw_only=False)
+    paired = True
 
     def n_model(self, model, n_data):
         return n_data

@@ -115,7 +115,8 @@ class Trainer:
         self.optimizer: SGD | Adam = (
             Adam(model.theta) if optimizer == "adam" else SGD(model.theta, momentum)
         )
-        self.phases = Phases(model, batch_size, gradient.n_model(model, batch_size))
+        n_model = gradient.n_model(model, batch_size)
+        self.phases = Phases(model, batch_size, n_model, gradient.paired)
         self.gradient_state: State | None = None
         #: The offsets μ and λ of the centred gradient, which are constant during an epoch. They
         #: are the rounded values of `averages`, the running means of the units.

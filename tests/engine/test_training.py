@@ -270,3 +270,13 @@ def test_the_centred_hidden_biases_learn_at_a_rate_of_their_own(share):
     assert_close(steps[1][:2], steps[0][:2])
     assert_close(steps[1][2], 3 * steps[0][2])
     assert steps[0][2].abs().min() > 1e-6
+
+
+def test_reconstructions_of_cd_have_the_weights_of_their_rows():
+    v = make_model(seed=3).start(6, Noise(2))
+    model = make_model(seed=3)
+    update(model, CD(), v, torch.tensor([0.5, 0.2, 0.3, 0, 0, 0], dtype=torch.float64))
+    gradient = flat_grad(model)
+    v[3:] = 1 - v[3:]  # rows of weight zero, as those that fill up a batch
+    update(model, CD(), v, torch.tensor([0.5, 0.2, 0.3, 0, 0, 0], dtype=torch.float64))
+    assert_close(flat_grad(model), gradient)
