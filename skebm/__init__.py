@@ -15,6 +15,7 @@ from skebm.displays import (
     TrainingDisplay,
 )
 from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
+from skebm.engine.parallel import data_parallel
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
 from skebm.networks import DBNClassifier, DBNRegressor
@@ -47,6 +48,7 @@ __all__ = [
     "TabularRBM",
     "TrainingDisplay",
     "autocorrelation_time",
+    "data_parallel",
     "effective_sample_size",
     "log_likelihood",
     "log_partition",

@@ -39,6 +39,7 @@ from skebm.engine.batches import in_pieces
 from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
 from skebm.engine.models import RBM, Coupling, Dense
 from skebm.engine.noise import Noise
+from skebm.engine.parallel import current
 from skebm.engine.partition import quick_log_partition
 from skebm.engine.training import Trainer
 from skebm.engine.units import Units
@@ -253,7 +254,9 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         dtype = self.components_.dtype if resume else None
         scaling = self.encoding_.scaling(devices.resolve(self.device))
         data = TrainingData(rows, targets, weight, scaling, dtype)
-        if self._n_sweeps is None or not np.isnan(rows).any():
+        if self._n_sweeps is None:
+            return data
+        if not any(current().exchange("missing entries", bool(np.isnan(rows).any()))):
             return data
         missing = MissingEntries(rows, scaling, self._n_sweeps)
         return data._replace(rows=missing.rows, missing=missing)
@@ -333,7 +336,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             model = self._new_model(mean, rows, batches.dtype, rng)
         trainer = Trainer(
             self._in_training(model, batches),
-            self._resolved_gradient(),
+            self._gradient_of_process(batches),
             batch_size=batches.batch_size,
             optimizer=self.optimizer,
             momentum=self.momentum > 0,
@@ -344,6 +347,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             sparsity_cost=self.sparsity_cost,
             max_norm=self.max_norm,
             max_grad_norm=self.max_grad_norm,
+            processes=batches.processes,
             **self._trainer_settings(),
         )
         if resume:
@@ -385,6 +389,14 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             gradient = self._gradients[gradient]()
         gradient._validate_params()
         return gradient
+
+    def _gradient_of_process(self, batches) -> Gradient:
+        """The gradient with the share of its chains that this process has."""
+        gradient = self._resolved_gradient()
+        n_chains = getattr(gradient, "n_chains", None)
+        if n_chains is None or batches.processes.size == 1:
+            return gradient
+        return copy.copy(gradient).set_params(n_chains=batches.part(n_chains))
 
     def _new_model(self, mean, rows, dtype, rng):
         """A model with random weights, whose mean field has the mean of the data."""

@@ -11,9 +11,8 @@ from typing import Any
 import joblib
 from sklearn.utils import check_scalar
 
-from skebm._sklearn import num_samples
 from skebm._version import __version__
-from skebm.tensors import as_array
+from skebm.engine.parallel import current
 
 
 class Checkpoint:
@@ -74,28 +73,30 @@ class Checkpoint:
         ValueError
             If the file is not a whole checkpoint, or belongs to another version or other rows.
         """
+        processes = current()
+        with processes.guarded():
+            loaded: Any = self._load() if processes.rank == 0 else None
+            estimator, version = processes.first("the checkpoint", loaded)
+        if version != __version__:
+            raise ValueError(
+                f"The checkpoint was written by skebm {version}, this is {__version__}; "
+                "finish it with the version that wrote it."
+            )
+        return estimator.set_callbacks(self)._finish(X, y, sample_weight)
+
+    def _load(self):
+        """The estimator in the file, and the version of skebm that wrote it."""
         if Path(self.path).is_dir():
             raise ValueError(f"path={str(self.path)!r} is a folder; pass the path of a file.")
         try:
             estimator = joblib.load(self.path)
-            version, rows = vars(estimator).pop("_checkpoint")
+            return estimator, vars(estimator).pop("_checkpoint")
         except FileNotFoundError:
             raise
         except Exception as error:
             raise ValueError(
                 f"path={str(self.path)!r} is not a whole checkpoint of skebm: {error!r}"
             ) from error
-        if version != __version__:
-            raise ValueError(
-                f"The checkpoint was written by skebm {version}, this is {__version__}; "
-                "finish it with the version that wrote it."
-            )
-        if rows != _key(X, y):
-            raise ValueError(
-                f"The checkpoint belongs to a fit of {rows[0]} rows, and X has {num_samples(X)}, "
-                "or other values, or another y; pass what the fit was given."
-            )
-        return estimator.set_callbacks(self)._finish(X, y, sample_weight)
 
     # The protocol
 
@@ -116,9 +117,7 @@ class Checkpoint:
             left.unlink()
 
     def on_fit_task_begin(self, estimator, context, *, X=None, y=None):
-        """Compute the checksum of the rows, once."""
-        if context.task_name != "epoch":
-            self._rows = _key(X, y)
+        """Do nothing."""
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
         """Write the file at the end of every so many epochs."""
@@ -135,7 +134,7 @@ class Checkpoint:
         estimator = copy.copy(estimator)  # others may be looking at this one
         for name in [name for name in vars(estimator) if "callback" in name]:
             delattr(estimator, name)
-        estimator._checkpoint = __version__, self._rows
+        estimator._checkpoint = __version__
         path = Path(self.path)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
@@ -147,8 +146,3 @@ class Checkpoint:
         except BaseException:
             Path(name).unlink()
             raise
-
-
-def _key(X, y):
-    """The number of rows, and a checksum of them and of y."""
-    return num_samples(X), joblib.hash((as_array(X), y))

@@ -42,6 +42,7 @@ from skebm.engine.batches import chunks, to_device
 from skebm.engine.devices import device_of
 from skebm.engine.gradients import Gradient
 from skebm.engine.noise import Noise, seed_of
+from skebm.engine.parallel import current
 from skebm.engine.stack import Residual, bound
 from skebm.engine.updown import UpDown
 from skebm.evaluation import kept_log_partition
@@ -51,6 +52,7 @@ from skebm.fitting import (
     History,
     Schedule,
     TrainingData,
+    generator_of,
     level_of_caller,
     unchanged_on_error,
 )
@@ -370,7 +372,7 @@ class DBN(
         return self._train(X, y, sample_weight, resume=resume, partial=True, classes=classes)
 
     def _train(self, X, y, sample_weight, *, resume, partial=False, classes=None):
-        with unchanged_on_error(self):
+        with current().guarded(), unchanged_on_error(self):
 
             def first(n_components):
                 kind = type(self.estimators_[0]) if resume else kind_of_rows(X, sample_weight)
@@ -418,6 +420,10 @@ class DBN(
                 )
         if self.fine_tune is None:
             return
+        if current().size > 1:
+            raise ValueError(
+                'fine_tune="up-down" is not supported inside of data_parallel; set fine_tune=None.'
+            )
         if self._residual_shares() is not None:
             raise ValueError('fine_tune="up-down" allows no residual path; set residual=None.')
         if any(getattr(layer, "pool_size", None) for layer in layers[:-1]):
@@ -437,7 +443,7 @@ class DBN(
         layers to continue from, or is None.
         """
         shares, maxima = self._residual_shares(), []
-        rng = check_random_state(self.random_state)
+        rng = generator_of(self.random_state)
         before = self._residuals if old and partial else [None] * len(layers)
         fitted: list[BaseRBM] = []
         for k, layer in enumerate(layers):
@@ -832,6 +838,19 @@ def _is_frozen(layer):
 
 def kind_of_rows(X, sample_weight):
     """The kind of RBM for these rows: BernoulliRBM for values that are mostly near 0 or 1."""
+    sums = current().exchange("the kind of the rows", _sums_of_probabilities(X, sample_weight))
+    if any(isinstance(found, type) for found in sums):
+        is_gaussian = any(found is GaussianRBM for found in sums)
+        return GaussianRBM if is_gaussian else BernoulliRBM
+    total, of_squares, n = (np.sum(values, axis=0) for values in zip(*sums))
+    return GaussianRBM if noise_share(total / n, of_squares / n) > MOST_NOISE else BernoulliRBM
+
+
+def _sums_of_probabilities(X, sample_weight):
+    """Weighted sums of the rows, of their squares, and of one; or the kind of RBM, if it is clear.
+
+    The kind is clear if the rows are not numbers in [0, 1], or if they are sparse.
+    """
     try:
         X = check_array(as_array(X), accept_sparse="csr", ensure_all_finite=False)
     except (TypeError, ValueError):  # training says what is wrong with X
@@ -845,7 +864,7 @@ def kind_of_rows(X, sample_weight):
     for piece in chunks(X, X.shape[1]):
         w = np.ones(len(X[piece])) if weight is None else weight[piece]
         total, of_squares, n = total + w @ X[piece], of_squares + w @ X[piece] ** 2.0, n + w.sum()
-    return GaussianRBM if noise_share(total / n, of_squares / n) > MOST_NOISE else BernoulliRBM
+    return total, of_squares, n
 
 
 def _resumed(layer, fitted):
@@ -887,4 +906,7 @@ def _fitted_residual(layer, X, shares, before, sample_weight):
     if sample_weight is not None:
         field = field[np.asarray(sample_weight) > 0]
     maxima = (0.0, 0.0) if before is None else before.maxima
-    return Residual(shares).fitted(torch.as_tensor(field), maxima)
+    # The features grow with the field.
+    highest = torch.as_tensor(field.max() if len(field) else -math.inf)
+    highest = max(current().exchange("the largest field", highest))
+    return Residual(shares).fitted(highest, maxima)

@@ -17,9 +17,10 @@ from scipy.sparse import issparse
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import validate_data
 
-from skebm._sklearn import safe_indexing
+from skebm._sklearn import safe_indexing, scale_of_moments
 from skebm.engine import devices
 from skebm.engine.batches import chunks
+from skebm.engine.parallel import current
 from skebm.engine.scaling import Scaling
 from skebm.engine.units import (
     Bernoulli,
@@ -57,7 +58,7 @@ class Encoding:
     def read(self, estimator, X, *, reset, allow_nan=False):
         """Validate X; return its rows as numbers, with one column for each visible unit."""
         try:
-            return validate_data(
+            rows = validate_data(
                 estimator,
                 as_array(X) if allow_nan else as_rows(X),
                 reset=reset,
@@ -80,6 +81,9 @@ class Encoding:
                     "only numbers. Use TabularRBM or CategoricalRBM, or encode such columns."
                 ) from None
             raise
+        if reset:
+            check_same_features(estimator)
+        return rows
 
     def fit(self, rows, sample_weight):
         """Learn the state of `encode` from rows that `read` returned."""
@@ -305,6 +309,9 @@ class Table(Standardised):
             finite = "allow-nan" if takes_missing else True
             X = validate_data(estimator, X, reset=reset, dtype=None, ensure_all_finite=finite)
         columns = _columns(X)
+        if reset:
+            check_same_features(estimator)
+            columns = _with_common_types(columns)
         for column in columns:
             if column.missing.any() and not takes_missing:
                 raise ValueError(
@@ -320,26 +327,38 @@ class Table(Standardised):
         return rows
 
     def _learn_columns(self, X, columns):
-        """Learn the kinds, categories and types of the columns."""
-        for column in columns:
-            if column.missing.all():
+        """Learn the kinds, categories and types of the columns of all processes."""
+        processes = current()
+        found = processes.exchange("columns without values", [c.missing.all() for c in columns])
+        for column, missing in zip(columns, zip(*found)):
+            if all(missing):
                 raise ValueError(f"Column {column.name!r} has no value at all; remove it from X.")
-        self.names_, self.n_rows_ = [column.name for column in columns], len(X)
+        self.names_ = [column.name for column in columns]
+        self.n_rows_ = processes.total("the number of rows", len(X))
         self.kinds_ = self._kinds_of(columns)
-        self.categories_ = [
-            _categories(column) if kind == "categorical" else None
+        categories = [
+            _sorted(column.name, column.known) if kind == "categorical" else None
             for column, kind in zip(columns, self.kinds_)
         ]
+        sets = zip(*processes.exchange("categories", categories))
+        self.categories_ = [
+            None if of_processes[0] is None else _union(name, of_processes)
+            for name, of_processes in zip(self.names_, sets)
+        ]
+        values = [c.known.astype(np.int64) if c.type == "int" else np.empty(0) for c in columns]
+        ends = [(int(v.min()), int(v.max())) if len(v) else None for v in values]
         #: Smallest and largest value of columns of integers.
         self.ranges_: list[Any] = [
-            (int(c.known.min()), int(c.known.max())) if c.type == "int" else None for c in columns
+            _range_of_all(of_processes) for of_processes in zip(*processes.exchange("ranges", ends))
         ]
         self.value_types_ = [column.type for column in columns]
         self.container_ = _container(X)
         types = X.dtypes if hasattr(X, "columns") else [X.dtype] * len(columns)
-        self.column_types_ = [_type_of(dtype) for dtype in types]
+        types = processes.exchange("types of columns", [_type_of(dtype) for dtype in types])
+        self.column_types_ = [_common_type(of_processes) for of_processes in zip(*types)]
         numeric = [column.values.dtype for column in columns if column.values.dtype.kind in "biuf"]
-        self.row_type_ = devices.float_type(np.result_type(np.float32, *numeric)).name
+        types = processes.exchange("types of numbers", np.result_type(np.float32, *numeric))
+        self.row_type_ = devices.float_type(np.result_type(*types)).name
 
     def _kinds_of(self, columns):
         """The kind of each column: the given kind, or that of its type."""
@@ -485,9 +504,11 @@ def moments(X, sample_weight, table=lambda rows: rows):
     `table` may convert each row to several lines; the moments are then those of the lines. Results
     are rounded, so that they do not depend on the order of the rows.
     """
-    scaler, n_lines = StandardScaler(), 0
+    scaler, n_lines, processes = StandardScaler(), 0, current()
     if sample_weight is not None:  # the tolerance for constant columns grows with their sum
-        sample_weight = sample_weight / sample_weight.mean()
+        sums = sample_weight.sum(), len(sample_weight)
+        total, n = processes.total("weights", sums)
+        sample_weight = sample_weight / (total / n)
     for piece in chunks(X, X.shape[1]):
         rows = X[piece].toarray() if issparse(X) else X[piece]
         weight = np.ones(len(rows)) if sample_weight is None else sample_weight[piece]
@@ -497,13 +518,46 @@ def moments(X, sample_weight, table=lambda rows: rows):
             with np.errstate(invalid="ignore"):  # the variance of a constant may be just below 0
                 scaler.partial_fit(lines, sample_weight=None if sample_weight is None else weight)
             n_lines += int(np.count_nonzero(weight))
-    if n_lines < 2:
+    if processes.total("the number of weighted rows", n_lines) < 2:
         raise ValueError(
             "1 sample has no standard deviation: pass at least two samples with a positive weight. "
             "What the first call of `partial_fit` finds holds for all later calls."
         )
-    scale = as_array(scaler.scale_).astype(np.float32).astype(np.float64)
-    return np.round(as_array(scaler.mean_) / scale * 2**16) / 2**16 * scale, scale
+    mean, scale = as_array(scaler.mean_), as_array(scaler.scale_)
+    if processes.size > 1:
+        mean, scale = _moments_of_all(scaler, processes)
+    scale = scale.astype(np.float32).astype(np.float64)
+    return np.round(mean / scale * 2**16) / 2**16 * scale, scale
+
+
+def _moments_of_all(scaler, processes):
+    """The means and scales of the rows of all processes, given the scaler of this process.
+
+    mean = Σ_p n_p mean_p / n,    variance = Σ_p n_p (variance_p + (mean_p − mean)²) / n
+    """
+    of_process = None
+    if hasattr(scaler, "mean_"):
+        of_process = scaler.n_samples_seen_, scaler.mean_, scaler.var_
+    found = [part for part in processes.exchange("moments", of_process) if part is not None]
+    n, means, variances = (np.stack(np.broadcast_arrays(*parts)) for parts in zip(*found))
+    n = np.broadcast_to(n if n.ndim == 2 else n[:, None], means.shape)  # one for each column
+    means, variances = np.where(n > 0, means, 0.0), np.where(n > 0, variances, 0.0)
+    mean = (n * means).sum(0) / n.sum(0)
+    variance = (n * (variances + np.square(means - mean))).sum(0) / n.sum(0)
+    return mean, scale_of_moments(mean, variance, n.sum(0))
+
+
+def check_same_features(estimator):
+    """Raise an error if the processes that train one model have different features."""
+    names = list(getattr(estimator, "feature_names_in_", ()))
+    features = current().exchange("features", (estimator.n_features_in_, names))
+    for rank, (n, others) in enumerate(features):
+        if (n, others) != features[0]:
+            raise ValueError(
+                f"X has {features[0][0]} features in the process of rank 0, {features[0][1]}, and "
+                f"{n} in that of rank {rank}, {others}; all processes need rows of the same "
+                "features."
+            )
 
 
 # Columns
@@ -589,15 +643,58 @@ def _is_missing(value):
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
-def _categories(column):
-    """The values of a column, sorted."""
+def _sorted(name, values):
+    """The distinct values of a column."""
     try:
-        return np.unique(column.known)
+        return np.unique(values)
     except TypeError:
-        types = sorted({type(value).__name__ for value in column.known})
+        types = sorted({type(value).__name__ for value in values})
         raise ValueError(
-            f"Column {column.name!r} has values of several types, {types}; convert it to strings."
+            f"Column {name!r} has values of several types, {types}; convert it to strings."
         ) from None
+
+
+def _union(name, categories):
+    """The categories of all processes, given those of each."""
+    known = [values for values in categories if len(values)]
+    return _sorted(name, np.concatenate(known))
+
+
+def _range_of_all(ranges):
+    """The smallest and the largest number, given the ranges of the processes (or None)."""
+    known = [pair for pair in ranges if pair is not None]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def _with_common_types(columns):
+    """The columns with the types that they have in all processes; "float" if some have "int"."""
+    own = [None if column.missing.all() else (column.type,) for column in columns]
+    common = []
+    for column, found in zip(columns, zip(*current().exchange("types of values", own))):
+        types = {kind[0] for kind in found if kind is not None}
+        if types == {"int", "float"}:
+            types = {"float"}
+        if len(types) > 1:
+            raise ValueError(
+                f"Column {column.name!r} has different types in the processes, "
+                f"{sorted(map(str, types))}; convert it to one type."
+            )
+        common.append(column._replace(type=types.pop() if types else column.type))
+    return common
+
+
+def _common_type(types):
+    """The type of a column, given its types in the processes."""
+    first = types[0]
+    if isinstance(first, dict) and all(isinstance(kind, dict) for kind in types):
+        added = [c for kind in types for c in kind["categories"] if c not in first["categories"]]
+        return first | {"categories": np.array([*first["categories"], *dict.fromkeys(added)])}
+    if len({str(kind) for kind in types}) == 1:
+        return first
+    try:
+        return str(np.result_type(*types))
+    except TypeError:
+        return first
 
 
 def _container(X):

@@ -5,14 +5,18 @@ for each epoch:  train on every row once;  measure;  call the callbacks;  check 
 
 import copy
 import math
+import re
 import sys
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import joblib
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -35,6 +39,7 @@ from skebm._version import __version__
 from skebm.engine import devices
 from skebm.engine.batches import Batches, chunk_size, chunks, to_device
 from skebm.engine.noise import Noise, seed_of
+from skebm.engine.parallel import Processes, current
 from skebm.engine.scaling import Scaling
 from skebm.tensors import as_array
 
@@ -170,13 +175,11 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
         self, X, y, sample_weight, *, n_epochs, resume, first=None, hold_back=True, **settings
     ):
         """Train for `n_epochs` epochs; `first` is the number of the first of them."""
-        with unchanged_on_error(self):
+        processes = current()
+        with processes.guarded(), unchanged_on_error(self):
+            self._check_same_call(processes, y, sample_weight, n_epochs, resume)
             # A copy, so that a call that fails does not change `random_state_`.
-            rng = (
-                copy.deepcopy(self.random_state_)
-                if resume
-                else check_random_state(self.random_state)
-            )
+            rng = copy.deepcopy(self.random_state_) if resume else generator_of(self.random_state)
             history = History(self.history_ if resume else {})
             is_new_call = first is None
             schedule = Schedule(
@@ -206,6 +209,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
                 batches = self._batches(data)
                 trainer = self._trainer(data, batches, rng, resume)
                 fit = Fit(self, trainer, batches, history, schedule, rng, stopping, data.missing)
+                fit.key = partial(checksum, X, y)
                 if resume:
                     fit.resume()
                 fit.run(task, **given)
@@ -218,7 +222,10 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
         """Train for all epochs of a call of `fit`."""
         resume = self.warm_start and self.__sklearn_is_fitted__()
         y = as_array(y)
-        n_epochs = self._n_epochs(self._n_rows(X, y))
+        processes = current()
+        with processes.guarded():
+            n_rows = processes.total("rows to fit", self._n_rows(X, y))
+        n_epochs = self._n_epochs(n_rows)
         return self._train(X, y, sample_weight, n_epochs=n_epochs, resume=resume)
 
     def _partial_fit(self, X, y, sample_weight, **settings):
@@ -235,7 +242,10 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
     @fit_context(prefer_skip_nested_validation=False)
     def _finish(self, X, y=None, sample_weight=None):
         """Run the epochs that remained when a callback received this estimator."""
-        progress = self.training_progress_
+        progress, processes = self.training_progress_, current()
+        with processes.guarded():
+            keys = processes.exchange("rows of a checkpoint", checksum(X, y))
+            _check_keys(progress["rows"], keys)
         return self._train(
             X,
             y,
@@ -273,7 +283,27 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
             dtype=devices.float_type(data.rows.dtype) if data.dtype is None else data.dtype,
             scaling=data.scaling,
             targets=data.targets,
+            processes=current(),
         )
+
+    def _check_same_call(self, processes, y, sample_weight, n_epochs, resume):
+        """Raise an error if the processes that train one model were given different arguments."""
+        if processes.size == 1:
+            return
+        own = ("random_state", "device", "verbose")  # what may differ
+        params = {k: repr(v) for k, v in self.get_params(deep=False).items() if k not in own}
+        given = {"y": y is not None, "sample_weight": sample_weight is not None}
+        call = params | given | {"epochs": n_epochs, "fitted before": resume}
+        call = {name: re.sub(" at 0x[0-9a-f]+", "", str(value)) for name, value in call.items()}
+        calls = processes.exchange(f"fit of {type(self).__name__}", call)
+        for rank, other in enumerate(calls):
+            for name in call:
+                if other[name] != calls[0][name]:
+                    raise ValueError(
+                        f"{name} is {calls[0][name]} in the process of rank 0, and {other[name]} "
+                        f"in that of rank {rank}; all processes must call `fit` with the same "
+                        "arguments, except X, y and the values of sample_weight."
+                    )
 
     def _fitted_attributes(self, trainer, history, rng):
         """All fitted attributes after an epoch."""
@@ -385,17 +415,22 @@ class Fit:
     missing: Any = None
     probe: Callable[[], torch.Tensor] | None = None
     keeps_epochs: bool = True
+    #: The checksum of the arguments of the fit.
+    key: Callable[[], Any] | None = None
 
     def __post_init__(self):
+        self.processes: Processes = self.batches.processes
         self.noise = Noise(0, self.batches.device)
         self.last: Epoch | None = None
         #: The epoch that an interrupted fit ends with.
         self.end: Epoch | None = None
+        #: The checksums of the arguments of all processes, if a callback has asked for them.
+        self.rows: list[Any] | None = None
 
     def resume(self):
         """Go on from the missing entries and from the best epoch of the fitted estimator."""
         if self.missing is not None:
-            state = self.owner.training_progress_.get("missing_entries")
+            state = self.owner.training_progress_.get("missing_entries", {})
             self.missing.resume(state, self.trainer.model.without_dropout(), self.rng)
             self.batches.refresh()
         if self.stopping is not None:
@@ -405,6 +440,9 @@ class Fit:
         """Run the remaining epochs, until a callback or early stopping ends training."""
         # In a stack, a pipeline or a search, an interrupt ends the whole of it.
         keeps_epochs = self.keeps_epochs and not hasattr(self.owner, "_parent_callback_ctx")
+        keeps_epochs = keeps_epochs and self.processes.size == 1
+        has_callbacks = bool(getattr(self.owner, "_skl_callbacks", ()))
+        has_callbacks = self.processes.first("whether there are callbacks", has_callbacks)
         for epoch in range(self.history.n_epochs + 1, self.schedule.end):
             if self.stopping is not None and self.stopping.is_over:
                 break
@@ -431,14 +469,18 @@ class Fit:
                 except KeyboardInterrupt:  # the trainer holds the whole epoch
                     warn_interrupted(f"after epoch {epoch}: its model")
                     return
-            if subtask.call_on_fit_task_end(**on_task, reconstruction_attributes=self.attributes):
+            attributes = self.attributes
+            if has_callbacks and self.processes.size > 1:  # all processes compute them
+                attributes = partial(dict, attributes())
+            end = subtask.call_on_fit_task_end(**on_task, reconstruction_attributes=attributes)
+            if self.processes.first("the end of an epoch", end):
                 break
 
     def epoch(self, epoch):
         """Train for one epoch, measure, and record the measures."""
         owner, trainer = self.owner, self.trainer
         begin = time.perf_counter()
-        self.noise.restart(seed_of(self.rng))
+        self.noise.restart(self.processes.seed(seed_of(self.rng)))
         with devices.precision(self.batches.device, owner.precision):
             trainer.epoch(self.batches, self.noise, *self.schedule.rates(epoch, self.schedule))
         check_finite(owner, trainer.model, epoch)
@@ -451,17 +493,36 @@ class Fit:
             row["validation_score"] = self.stopping.measure(owner, model, self.batches)
             if self.stopping.is_best:
                 self.stopping.keep(owner, trainer)
+        if self.processes.size > 1:
+            row |= self._means(row)
         self.history.append(row)
-        report(owner, row, self.schedule.end - 1)
+        if self.processes.rank == 0:
+            report(owner, row, self.schedule.end - 1)
         if self.missing is not None:
             self.missing.redraw(model, self.noise)
             self.batches.refresh()
 
+    def _means(self, row):
+        """The means of the measures over the processes, which must have the same parameters."""
+        crc = 0
+        for parameter in self.trainer.model.parameters().values():
+            crc = zlib.crc32(as_numpy(parameter), crc)
+        checksums, rows = zip(*self.processes.exchange("the measures of an epoch", (crc, row)))
+        if len(set(checksums)) > 1:
+            raise RuntimeError(
+                f"The processes have different parameters after epoch {row['epoch']}. Run them on "
+                "processors of the same kind, with the same version of torch."
+            )
+        return {k: float(np.mean([r[k] for r in rows])) for k in row if k != "epoch"}
+
     def attributes(self):
         """The fitted attributes after an epoch, with the state that `_finish` needs."""
+        if self.rows is None and self.key is not None:
+            self.rows = self.processes.exchange("checksums of the rows", self.key())
         first, n_epochs = self.schedule.first, self.schedule.n_epochs
         best = {} if self.stopping is None else {"best": self.stopping.best}
-        progress = self._progress() | {"first_epoch": first, "n_epochs": n_epochs} | best
+        progress = {"first_epoch": first, "n_epochs": n_epochs, "rows": self.rows}
+        progress |= self._progress() | best
         return self._attributes(progress)
 
     def result(self):
@@ -480,7 +541,8 @@ class Fit:
         """What a later call needs to go on with the same missing entries and held-out rows."""
         progress = {}
         if self.missing is not None:
-            progress["missing_entries"] = self.missing.state
+            states = self.processes.exchange("missing entries", self.missing.state)
+            progress["missing_entries"] = {key: s[key] for s in states for key in s}
         if self.stopping is not None:
             progress["held_out_seed"] = self.stopping.seed
         return progress
@@ -497,19 +559,25 @@ class EarlyStopping:
         progress = owner.training_progress_ if resume else {}
         self.seed = progress.get("held_out_seed")
         self.seed = seed_of(rng) if self.seed is None else self.seed
-        n = data.rows.shape[0]
-        strata = owner._strata(data.targets)
+        n, self.processes = data.rows.shape[0], current()
+        strata = self.processes.exchange("rows and strata", (n, owner._strata(data.targets)))
+        counts, of_processes = zip(*strata)
+        n_all, before = sum(counts), sum(counts[: self.processes.rank])
         share = {"test_size": owner.validation_fraction, "random_state": self.seed}
+        all_strata = None if of_processes[0] is None else np.concatenate(of_processes)
         try:
-            train, held_out = train_test_split(np.arange(n), stratify=strata, **share)
+            split = train_test_split(np.arange(n_all), stratify=all_strata, **share)
         except ValueError:
-            of_classes = "" if strata is None else ", with rows of every class on both sides"
+            of_classes = "" if all_strata is None else ", with rows of every class on both sides"
             raise ValueError(
-                f"validation_fraction={owner.validation_fraction} of {n} rows cannot be held back "
-                f"for early_stopping{of_classes}; change it, or set early_stopping=False."
+                f"validation_fraction={owner.validation_fraction} of {n_all} rows cannot be held "
+                f"back for early_stopping{of_classes}; change it, or set early_stopping=False."
             ) from None
+        # The rows of this process.
+        train, held_out = (i[(before <= i) & (i < before + n)] - before for i in split)
         weight = np.ones(n) if data.weight is None else data.weight.copy()
-        if not weight[train].any() or not weight[held_out].any():
+        are_weighted = bool(weight[train].any()), bool(weight[held_out].any())
+        if not all(map(any, zip(*self.processes.exchange("held-out rows", are_weighted)))):
             raise ValueError(
                 f"validation_fraction={owner.validation_fraction} leaves only rows of weight zero "
                 "for training or for validation; change it, or set early_stopping=False."
@@ -543,7 +611,9 @@ class EarlyStopping:
                     targets = to_device(self.targets[piece], *where)
                 scores = as_numpy(function(rows, targets))
                 total += scores.astype(np.float64) @ self.weight[piece]
-        score = float(total / self.weight.sum())
+        sums = total, self.weight.sum()
+        total, weight = self.processes.total("scores of held-out rows", sums)
+        score = float(total / weight)
         self._add(score)
         return score
 
@@ -560,6 +630,37 @@ class EarlyStopping:
     def is_over(self):
         """Whether the score has not improved for `n_iter_no_change` epochs."""
         return self.n_bad >= self.patience
+
+
+def generator_of(random_state):
+    """The generator of a fit; all processes that train one model have the same numbers."""
+    rng, processes = check_random_state(random_state), current()
+    if processes.size > 1:
+        state = processes.first("the random state", rng.get_state())
+        rng = np.random.RandomState() if random_state is None else rng
+        rng.set_state(state)
+    return rng
+
+
+def checksum(X, y):
+    """The number of rows, and a checksum of them and of y."""
+    return num_samples(X), joblib.hash((as_array(X), y))
+
+
+def _check_keys(fitted, keys):
+    """Raise an error if a fit would go on with other rows than it began with."""
+    if len(fitted) != len(keys):
+        raise ValueError(
+            f"The checkpoint was written by {len(fitted)} processes, and there are {len(keys)}; "
+            "finish the fit with as many."
+        )
+    for rank, (before, now) in enumerate(zip(fitted, keys)):
+        if before != now:
+            where = f" in the process of rank {rank}" if len(keys) > 1 else ""
+            raise ValueError(
+                f"The checkpoint belongs to a fit of {before[0]} rows{where}, and X has {now[0]}, "
+                "or other values, or another y; pass what the fit was given."
+            )
 
 
 def warn_interrupted(what):

@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import PositiveInt, Seed, estimator
@@ -22,8 +21,9 @@ from skebm._sklearn import (
 from skebm.base import BaseRBM
 from skebm.encoding import Encoding, Table
 from skebm.engine.noise import Noise, seed_of
+from skebm.engine.parallel import current
 from skebm.fitted import FittedModel
-from skebm.fitting import unchanged_on_error
+from skebm.fitting import generator_of, unchanged_on_error
 from skebm.rbm import BernoulliRBM
 
 
@@ -106,13 +106,13 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         -------
         self : object
         """
-        with unchanged_on_error(self):
+        with current().guarded(), unchanged_on_error(self):
             task = self._init_callback_context(max_subtasks=1)
             task.call_on_fit_task_begin(estimator=self, X=X)
-            rows, rng = self._validate(X, reset=True), check_random_state(self.random_state)
-            missing = np.isnan(rows)
-            if missing.all(axis=0).any():
-                empty = np.flatnonzero(missing.all(axis=0)).tolist()
+            rows, rng = self._validate(X, reset=True), generator_of(self.random_state)
+            missing = current().exchange("missing entries", np.isnan(rows).all(axis=0))
+            if np.all(missing, axis=0).any():
+                empty = np.flatnonzero(np.all(missing, axis=0)).tolist()
                 raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
             estimator = clone(BernoulliRBM() if self.estimator is None else self.estimator)
             if isinstance(estimator._encoding(), Table) or is_classifier(estimator):

@@ -9,6 +9,7 @@ import torch
 
 from skebm.engine.batches import chunks, to_device
 from skebm.engine.noise import Noise, seed_of
+from skebm.engine.parallel import current
 from skebm.engine.sampling import run
 
 #: Gibbs sweeps before a fitted model is trained on rows that it has not seen.
@@ -29,22 +30,26 @@ class MissingEntries:
 
     def __init__(self, rows, scaling, n_sweeps):
         self.mask, self.scaling, self.n_sweeps = np.isnan(rows), scaling, n_sweeps
-        if self.mask.all(axis=0).any():
+        self.processes = current()
+        sums = np.nansum(rows, axis=0, dtype=np.float64), (~self.mask).sum(axis=0)
+        total, n_observed = self.processes.total("means", sums)
+        if (n_observed == 0).any():
             raise ValueError("X has a feature with no value at all; leave it out.")
-        self.rows = np.where(self.mask, np.nanmean(rows, axis=0), rows)
+        self.rows: np.ndarray = np.where(self.mask, (total / n_observed).astype(rows.dtype), rows)
         self.key = joblib.hash(rows)
 
     @property
     def state(self):
-        """The missing entries of these rows, for `resume`."""
-        return {"rows": self.key, "values": self.rows[self.mask]}
+        """The missing entries, by a checksum of the rows that they belong to, for `resume`."""
+        return {self.key: self.rows[self.mask]}
 
     def resume(self, state, model, rng):
         """Go on from the entries in `state`; if it belongs to other rows, draw the entries."""
-        if state is not None and state["rows"] == self.key:
-            self.rows[self.mask] = state["values"]
+        if all(self.processes.exchange("rows with missing entries", self.key in state)):
+            self.rows[self.mask] = state[self.key]
         else:
-            self.redraw(model, Noise(seed_of(rng), model.W.device), FIRST_SWEEPS)
+            seed = self.processes.seed(seed_of(rng))
+            self.redraw(model, Noise(seed, model.W.device), FIRST_SWEEPS)
 
     def excess(self):
         """The largest ratio of the deviations of drawn and of observed entries of a column."""

@@ -31,6 +31,7 @@ from skebm.engine import devices
 from skebm.engine.backprop import Backprop, Network, cross_entropy, squared_error
 from skebm.engine.batches import in_pieces
 from skebm.engine.noise import seed_of
+from skebm.engine.parallel import current
 from skebm.engine.stack import Layer
 from skebm.fitted import FittedModel, FittedStack
 from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor
@@ -146,6 +147,7 @@ class BaseNetwork(NetworkAttributes, Trained):
             weight_decay=self.weight_decay,
             max_norm=self.max_norm,
             dropout=(self.input_dropout, self.dropout),
+            processes=batches.processes,
         )
         if resume:
             self._load_state(trainer, batches.device)
@@ -480,9 +482,13 @@ class DBNRegressor(RegressorMixin, BaseNetwork):
             raise ValueError(f"DBNRegressor needs targets that are numbers: {error}") from None
         check_consistent_length(X, y)
         y, unknown = y.reshape(len(y), -1), _without_target(y)
-        if unknown.any():
+        found = current().exchange(
+            "unknown targets", (bool(unknown.any()), np.isnan(y).all(axis=0))
+        )
+        some_unknown, all_unknown = zip(*found)
+        if any(some_unknown):
             sample_weight = ~unknown * (1.0 if sample_weight is None else sample_weight)
-        if len(y) and np.isnan(y).all(axis=0).any():
+        if len(y) and np.all(all_unknown, axis=0).any():
             raise ValueError("y has an output without any target; every output needs some.")
         if reset:
             self.target_location_, self.target_scale_ = moments(y, sample_weight)

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from skebm._shared import documented
 from skebm._sklearn import ClassifierMixin, check_y, compute_class_weight, fit_context
+from skebm.engine.parallel import current
 from skebm.fitting import level_of_caller
 from skebm.tensors import as_array
 
@@ -119,6 +120,7 @@ class ClassifierTargets(ClassifierMixin):
     def _class_shares(self, one_hot, weight):
         """The weighted share of each class among the labelled rows."""
         share = one_hot.T @ (np.ones(one_hot.shape[0]) if weight is None else weight)
+        share = current().total("shares of classes", share)
         if not share.any():
             raise ValueError(
                 "sample_weight is zero for all rows with a label; at least one must be positive."
@@ -128,15 +130,17 @@ class ClassifierTargets(ClassifierMixin):
     def _find_classes(self, y, classes, reset):
         """Set `classes_`; return a mask of the known labels. −1 is known if it is a class."""
         known = ~is_minus_one(y) | (self.unlabeled is None)
-        found = _sorted(y[known])
+        found, processes = _sorted(y[known]), current()
         check_classification_targets(y[known])
+        found = _union(processes.exchange("classes", found))
+        all_known = all(processes.exchange("known labels", bool(known.all())))
         if classes is not None:
             classes = _sorted(classes)
         elif reset:
             classes = found
             if self.unlabeled == "auto" and len(classes) == 1:  # −1 is the other class of two
-                classes = _sorted(y)
-            elif self.unlabeled == "auto" and len(classes) and not known.all():
+                classes = _union(processes.exchange("labels", _sorted(y)))
+            elif self.unlabeled == "auto" and len(classes) and not all_known:
                 warnings.warn(
                     f"y has the label −1 beside {len(classes)} others: its rows are taken for rows "
                     "without a label. Set unlabeled=-1 to say that they are, or unlabeled=None if "
@@ -159,20 +163,24 @@ class ClassifierTargets(ClassifierMixin):
 
     def _weights(self, y, known, sample_weight):
         """The weights of the rows, multiplied by the weights of their classes."""
-        of_unknown = self._weight_of_unknown
-        if self.class_weight is None and (known.all() or of_unknown == 1):
+        of_unknown, processes = self._weight_of_unknown, current()
+        all_known = all(processes.exchange("known labels", bool(known.all())))
+        if self.class_weight is None and (all_known or of_unknown == 1):
             return sample_weight
         weight = np.ones(len(y)) if sample_weight is None else sample_weight.copy()
-        settings = {"classes": np.unique(y[known]), "y": y[known], "sample_weight": weight[known]}
+        labelled = processes.exchange("labels and weights", (y[known], weight[known]))
+        labels, of_labels = map(_joined, zip(*labelled))
+        classes = np.unique(labels)
+        settings = {"classes": classes, "y": labels, "sample_weight": of_labels}
         with np.errstate(divide="ignore", invalid="ignore"):  # classes of weight zero: see below
             of_classes = compute_class_weight(self.class_weight, **settings)
         if not np.isfinite(of_classes).all():
-            empty = np.unique(y[known])[~np.isfinite(of_classes)]
+            empty = classes[~np.isfinite(of_classes)]
             raise ValueError(
                 f'class_weight="balanced" needs rows of a positive weight of every class; {empty} '
                 "have none."
             )
-        weight[known] *= of_classes[np.unique(y[known], return_inverse=True)[1]]
+        weight[known] *= of_classes[np.searchsorted(classes, y[known])]
         weight[~known] *= of_unknown
         return weight
 
@@ -181,7 +189,7 @@ class ClassifierTargets(ClassifierMixin):
 
     def _weigh_held_out(self, weight, targets):
         weight = weight * targets.sum(1)  # zero where a label is not known
-        if not weight.any():
+        if not any(current().exchange("held-out labels", bool(weight.any()))):
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} holds back no row that has a "
                 "label; increase it, or set early_stopping=False."
@@ -248,6 +256,16 @@ class ClassifierTargets(ClassifierMixin):
             raise ValueError(
                 f"y has the labels {unknown}, which are not in {self.classes_}; pass only these."
             )
+
+
+def _joined(arrays):
+    """One array of all values; the type of an empty array does not count."""
+    return np.concatenate([array for array in arrays if len(array)] or arrays)
+
+
+def _union(arrays):
+    """All labels, sorted."""
+    return _sorted(_joined(arrays))
 
 
 def _sorted(labels):

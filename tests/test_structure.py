@@ -32,6 +32,7 @@ ORDER = {
     "skebm.engine.products": 0,
     "skebm.engine.scaling": 0,
     "skebm.engine.batches": 1,
+    "skebm.engine.parallel": -2,
     "skebm._sklearn": -1,
     "skebm._version": 0,
     "skebm._shared": 0,

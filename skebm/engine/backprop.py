@@ -15,7 +15,9 @@ from torch import Tensor
 
 from skebm.engine.batches import Batches
 from skebm.engine.capture import Captured
+from skebm.engine.models import grad
 from skebm.engine.noise import Noise
+from skebm.engine.parallel import ALONE, Processes
 from skebm.engine.stack import Layer
 
 
@@ -97,7 +99,8 @@ def _dropped(x: Tensor, probability: float, noise: Noise) -> Tensor:
 class Backprop:
     """A network, and the optimiser that trains it.
 
-    A batch has the shape `batch_shape`: the number of rows, and that of features and targets.
+    A batch has the shape `batch_shape`: the number of rows, and that of features and targets. If
+    several processes train the network, these are the rows of this process.
     """
 
     def __init__(
@@ -110,8 +113,13 @@ class Backprop:
         weight_decay: float = 0.0,
         max_norm: float | None = None,
         dropout: Sequence[float] = (0.0, 0.0),
+        processes: Processes = ALONE,
     ):
         self.model, self.loss = model, loss
+        self.processes = processes
+        self.trained = [*model.weights, *model.biases]
+        for parameter in self.trained:
+            self.processes.broadcast_(parameter.data)
         self.max_norm, self.dropout = max_norm, dropout
         groups = [
             {"params": model.weights, "weight_decay": weight_decay},
@@ -135,6 +143,7 @@ class Backprop:
 
     def _new_captured(self) -> Captured:
         capturable = all(layer.model.capturable for layer in self.model.layers)
+        capturable = capturable and self.processes.size == 1
         return Captured(self.model.V.device, capturable)
 
     def epoch(
@@ -149,10 +158,11 @@ class Backprop:
             if group.get("momentum", momentum) != momentum:
                 group["momentum"] = momentum  # a constant of a graph
                 self._captured = self._new_captured()
-        for rows, weight in batches(noise):
-            self.rows.copy_(rows)
-            self.weight.copy_(weight)
-            self._captured(self.update, noise)
+        with self.processes.updates([p.detach() for p in self.trained], len(batches)):
+            for rows, weight in batches(noise):
+                self.rows.copy_(rows)
+                self.weight.copy_(weight)
+                self._captured(self.update, noise)
 
     def update(self, noise: Noise) -> None:
         """One step for `rows` and `weight`."""
@@ -161,6 +171,7 @@ class Backprop:
         self.optimizer.zero_grad()
         output = self.model(x, noise, self.dropout)
         (self.loss(output, target) * self.weight).sum().backward()
+        self.processes.sum_([grad(parameter) for parameter in self.trained])
         self.optimizer.step()
         if self.max_norm is not None:
             with torch.no_grad():

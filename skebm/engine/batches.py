@@ -4,6 +4,9 @@ An epoch visits every row once. The order depends on the values of the rows and 
 not on the order of the rows in the array. If all weights are integers, and at most 10 on average, a
 row with weight k counts as k rows. Otherwise each weight multiplies the gradient of its row. The
 last batch is filled up with rows of weight zero.
+
+If several processes train one model, a batch consists of rows of all of them. Each process divides
+its rows evenly among the batches, and fills them up in the same way.
 """
 
 import math
@@ -16,6 +19,7 @@ from scipy import sparse
 from torch import Tensor
 
 from skebm.engine.noise import Noise
+from skebm.engine.parallel import ALONE, Processes, parts
 from skebm.engine.scaling import Scaling
 
 #: How many numbers a piece holds when a pass over all rows is made in pieces; on CUDA, where a
@@ -87,9 +91,11 @@ class Batches:
     Parameters
     ----------
     X : ndarray, csr_array or Tensor of shape (n_samples, n_features)
+        The rows of this process.
     sample_weight : ndarray of shape (n_samples,) or None
     batch_size : int
-        It is reduced to the number of visits of an epoch if that is smaller.
+        Rows in a batch, of all processes together. It is reduced to the number of visits of an
+        epoch if that is smaller.
     shuffle : bool
         False keeps the order of the rows in X.
     device : torch.device
@@ -99,14 +105,20 @@ class Batches:
         The map from rows of X to rows of the model, on the device; None means the identity.
     targets : ndarray or csr_array of shape (n_samples, n_targets) or None
         More columns. They follow the columns of X in every row and are not encoded.
+    processes : Processes
+        Those that train the model.
 
     Attributes
     ----------
+    n : int
+        Number of visits of an epoch, of all processes together.
+    batch_size : int
+        Rows of this process in a batch.
     mean : Tensor of shape (n_features + n_targets,)
-        Weighted mean of the rows.
+        Weighted mean of the rows of all processes.
     probe : Tensor of shape (≤ PROBE, n_features + n_targets)
         The rows that an epoch visits or, if they are too many, a random sample of them, the same
-        in every epoch.
+        in every epoch and in every process.
     """
 
     def __init__(
@@ -120,35 +132,44 @@ class Batches:
         dtype,
         scaling: Scaling | None = None,
         targets=None,
+        processes: Processes = ALONE,
     ):
+        self.processes = processes
         self.X, self.shuffle = X, shuffle
         self.targets = targets
         self.device, self.dtype = device, dtype
         self.scaling = Scaling() if scaling is None else scaling
         self.resident = resident(X, device)
-        visits, weight = visits_of(sample_weight, X.shape[0])
+        visits, weight = visits_of(sample_weight, X.shape[0], processes)
         on_cuda = device.type == "cuda" and self.resident is not None
-        mean, key = summarise(self.resident if on_cuda else X, visits, weight)
+        mean, key = summarise(self.resident if on_cuda else X, visits, weight, processes)
         if targets is not None:
-            target_mean, target_key = summarise(targets, visits, weight)
+            target_mean, target_key = summarise(targets, visits, weight, processes)
             key += np.pi * target_key  # without π, a target could cancel a column of X
         if shuffle:
             order = np.lexsort((weight, key[visits]))
             visits, weight = visits[order], weight[order]
-        self.equal = bool((weight == 1).all())
-        self.n = len(visits)
-        self.batch_size = min(batch_size, self.n)
+        #: The number of visits of each process.
+        self.counts = processes.exchange("the number of rows", len(visits))
+        self.n = sum(self.counts)
+        self.n_batches = -(-self.n // min(batch_size, self.n))
+        self.batch_size, self.slots = self._slots(len(visits), min(batch_size, self.n))
+        self.equal = processes.size == 1 and bool((weight == 1).all())
         kind = getattr(torch, dtype.name)
-        self.visits = torch.as_tensor(visits, device=device)  # (n,)
-        self.weight = torch.as_tensor(weight / self.batch_size, device=device).to(kind)
+        self.visits = torch.as_tensor(visits, device=device)  # (n_visits,)
+        self.weight = torch.as_tensor(weight / min(batch_size, self.n), device=device).to(kind)
         self.mean = self.encode(torch.as_tensor(mean, device=device)).to(kind)
         if targets is not None:
             self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])
-        if sparse.issparse(targets) and np.any(known := targets.sum(1)[visits] != 0):
-            visits = visits[known]  # figures are those of rows whose label is known
+        if sparse.issparse(targets):
+            known = targets.sum(1)[visits] != 0
+            if any(processes.exchange("known labels", bool(known.any()))):
+                visits = visits[known]  # figures are those of rows whose label is known
         most = min(PROBE, max(LEAST_MEASURED, PROBE_NUMBERS // X.shape[1]))
-        if len(visits) > most:
-            visits = np.random.default_rng(0).choice(visits, size=most)
+        n = processes.total("the number of rows to measure", len(visits))
+        if n > most:
+            share = -(-most * len(visits) // n)
+            visits = np.random.default_rng(0).choice(visits, size=share) if share else visits
         self.probed = visits
         self.placed = self._placed_targets()
         self.probe = self._read_probe()
@@ -164,7 +185,11 @@ class Batches:
 
     def _read_probe(self) -> Tensor:
         rows = self.encode(to_device(self.X[self.probed], self.device, self.dtype))
-        return self._join(rows, self.probed)
+        rows = self._join(rows, self.probed)
+        if self.processes.size == 1:
+            return rows
+        shares = self.processes.exchange("rows to measure", rows.cpu().numpy())
+        return torch.from_numpy(np.concatenate(shares)).to(rows)
 
     @property
     def measured(self) -> Tensor:
@@ -174,15 +199,29 @@ class Batches:
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-self.n // self.batch_size)
+        return self.n_batches
+
+    def _slots(self, n: int, batch_size: int) -> tuple[int, slice | Tensor]:
+        """The size of a batch, and the places of `n` visits in the batches of an epoch."""
+        if self.processes.size == 1:
+            return batch_size, slice(n)
+        size = max(1, -(-n // self.n_batches))
+        first = torch.arange(self.n_batches + 1, device=self.device) * n // self.n_batches
+        of_batch = torch.arange(self.n_batches, device=self.device) * size - first[:-1]
+        return size, torch.arange(n, device=self.device) + of_batch.repeat_interleave(first.diff())
+
+    def part(self, n_chains: int) -> int:
+        """How many of `n_chains` chains of all processes this process has."""
+        return parts(n_chains, self.counts)[self.processes.rank]
 
     def __call__(self, noise: Noise) -> Iterator[tuple[Tensor, Tensor]]:
-        n, size = self.n, self.batch_size
+        n, size = len(self.visits), self.batch_size
         order = noise.permutation(n) if self.shuffle else torch.arange(n, device=self.device)
-        index = self.visits[:1].repeat(len(self) * size)
-        index[:n] = self.visits[order]
+        first = self.visits[:1] if n else self.visits.new_zeros(1)
+        index = first.repeat(len(self) * size)
+        index[self.slots] = self.visits[order]
         weight = self.weight.new_zeros(len(index))
-        weight[:n] = self.weight[order]
+        weight[self.slots] = self.weight[order]
         weights = weight.view(-1, size).unbind()
         if self.equal and len(self) > 1:  # full batches share one tensor
             weights = (weights[0],) * (len(self) - 1) + (weights[-1],)
@@ -242,27 +281,35 @@ class Batches:
                 copied[i % 2].record(torch.cuda.current_stream(self.device))
 
 
-def visits_of(sample_weight: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray]:
+def visits_of(
+    sample_weight: np.ndarray | None, n: int, processes: Processes = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
     """The rows that an epoch visits, and the weight of each visit; the mean weight is one."""
     if sample_weight is None:
         return np.arange(n), np.ones(n)
-    few = sample_weight.sum() <= MOST_REPEATS * n
-    if few and np.array_equal(sample_weight, np.floor(sample_weight)):
-        visits = np.repeat(np.arange(n), sample_weight.astype(np.int64))
-        return visits, np.ones(len(visits))
     visits = np.flatnonzero(sample_weight)
     weight = sample_weight[visits].astype(np.float64)
-    return visits, weight / weight.mean()
+    are_integers = np.array_equal(weight, np.floor(weight))
+    of_processes = processes.exchange("weights", (are_integers, n, len(weight), weight.sum()))
+    integers, rows, positive, totals = zip(*of_processes)
+    total = sum(totals)
+    if all(integers) and total <= MOST_REPEATS * sum(rows):
+        visits = np.repeat(np.arange(n), sample_weight.astype(np.int64))
+        return visits, np.ones(len(visits))
+    return visits, weight / (total / sum(positive))
 
 
-def summarise(X, visits: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The weighted mean of the rows, and a key that sorts the rows by their values.
+def summarise(
+    X, visits: np.ndarray, weight: np.ndarray, processes: Processes = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weighted mean of all rows, and a key that sorts the rows of X by their values.
 
     The key is a fixed random projection: equal rows get equal keys, and different rows get
     different keys. The sorted order therefore does not depend on the order of the rows in X.
     """
     n, n_features = X.shape
-    share: Any = np.bincount(visits, weight, minlength=n) / weight.sum()  # (n,)
+    total = processes.total("the sum of the weights", weight.sum())
+    share: Any = np.bincount(visits, weight, minlength=n) / total  # (n,)
     direction: Any = np.random.default_rng(0).standard_normal(n_features)
     mean: Any = np.zeros(n_features)
     key: Any = np.empty(n)
@@ -278,5 +325,6 @@ def summarise(X, visits: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np
         key[piece] = rows @ direction
     if isinstance(X, Tensor):
         mean, key = mean.cpu().numpy(), key.cpu().numpy()
+    mean = processes.total("means", mean)
     # float32 drops the last bits, which depend on the order of summation.
     return mean.astype(np.float32), key

@@ -64,6 +64,10 @@ class Gradient(BaseEstimator, ABC):
     #: Whether a CUDA graph can hold a call: it must not wait for the device, and it must change
     #: nothing but the phases and the tensors of the state.
     capturable: ClassVar[bool] = True
+    #: Number of levels of the chains, if the state has "chains". If several processes train one
+    #: model, each has some of the chains of every level, and all other tensors of the state are
+    #: replaced by their means over the processes after each epoch.
+    n_levels: int = 1
     #: Whether the k-th state of the model starts from the k-th row of data, and has its weight.
     paired: ClassVar[bool] = False
 
@@ -252,13 +256,24 @@ class ParallelTempering(Gradient):
         return {"swap_rate": rate.mean(), "swap_rate_min": rate.min()} if len(rate) else {}
 
 
+def part(chains: Tensor, n_levels: int, which: Sequence[int]) -> Tensor:
+    """Some of the chains of each level; the numbers go on from the last chain to the first."""
+    levels = chains.unflatten(0, (n_levels, -1))  # (n_levels, n_chains, n_hidden)
+    index = torch.as_tensor(which, device=chains.device) % levels.shape[1]
+    return levels[:, index].flatten(0, 1)
+
+
+def joined(chains: Sequence[Tensor], n_levels: int) -> Tensor:
+    """Chains from several tensors as one tensor, level by level."""
+    levels = [piece.unflatten(0, (n_levels, -1)) for piece in chains]
+    return torch.cat(levels, 1).flatten(0, 1)
+
+
 def _resized(state: State, n_levels: int, n_chains: int) -> State:
     """The state with `n_chains` chains on each level: the first ones, or all of them again."""
-    chains = state["chains"].unflatten(0, (n_levels, -1))  # (n_levels, n_chains, n_hidden)
-    if chains.shape[1] == n_chains:
+    if len(state["chains"]) == n_levels * n_chains:
         return state
-    index = torch.arange(n_chains, device=chains.device) % chains.shape[1]
-    return state | {"chains": chains[:, index].flatten(0, 1)}
+    return state | {"chains": part(state["chains"], n_levels, range(n_chains))}
 
 
 class Exact(Gradient):

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from skebm.engine.batches import Batches, in_pieces
 from skebm.engine.capture import Captured
-from skebm.engine.gradients import Gradient, Phases, State
+from skebm.engine.gradients import Gradient, Phases, State, joined, part
 from skebm.engine.models import RBM, Pair, grad
 from skebm.engine.noise import Noise
+from skebm.engine.parallel import ALONE, Processes
 
 #: The rate, per update, at which the offsets of the centred gradient follow the data.
 OFFSET_RATE = 0.01
@@ -84,7 +85,11 @@ class Adam:
 
 
 class Trainer:
-    """A model, the gradient and the optimiser that train it, and their state."""
+    """A model, the gradient and the optimiser that train it, and their state.
+
+    Several processes may train one model. Each has its rows of a batch and its chains; the sum of
+    the gradients over the processes is the gradient of the batch.
+    """
 
     def __init__(
         self,
@@ -104,8 +109,11 @@ class Trainer:
         sparsity_cost: float = 1.0,
         max_norm: float | None = None,
         max_grad_norm: float | None = None,
+        processes: Processes = ALONE,
     ):
         self.model, self.gradient = model, gradient
+        self.processes = processes
+        self.processes.broadcast_(model.theta)
         self.centered, self.sample_rows = centered, sample_rows
         self.hidden_share = hidden_share
         self.hidden_bias_rate = hidden_bias_rate if centered else 1.0
@@ -116,6 +124,8 @@ class Trainer:
             Adam(model.theta) if optimizer == "adam" else SGD(model.theta, momentum)
         )
         n_model = gradient.n_model(model, batch_size)
+        #: The number of states of the model in each process.
+        self.n_model = self.processes.exchange("the number of chains", n_model)
         self.phases = Phases(model, batch_size, n_model, gradient.paired)
         self.gradient_state: State | None = None
         #: The offsets μ and λ of the centred gradient, which are constant during an epoch. They
@@ -127,7 +137,7 @@ class Trainer:
         self.n_updates = 0
         self._weight: Tensor | None = None
         #: Whether a CUDA graph can hold an update.
-        self.capturable = model.capturable and gradient.capturable
+        self.capturable = model.capturable and gradient.capturable and self.processes.size == 1
         self._captured = Captured(model.theta.device, self.capturable)
 
     def epoch(
@@ -139,7 +149,8 @@ class Trainer:
                 batches.mean, batches.probe, len(batches), noise, learning_rate, momentum
             )
             # An overflow shows in the parameters at the end of the epoch.
-            with np.errstate(over="ignore", invalid="ignore"):
+            updates = self.processes.updates([grad(self.model.theta)], len(batches))
+            with np.errstate(over="ignore", invalid="ignore"), updates:
                 for rows, weight in batches(noise):
                     self.step(rows, weight, noise)
             self.end_epoch()
@@ -170,6 +181,17 @@ class Trainer:
     def end_epoch(self) -> None:
         """Make sure that the partition function of the model is finite."""
         self.model.normalise_()
+        if self.processes.size > 1:
+            self._share_state()
+
+    def _share_state(self) -> None:
+        """Give the state of the gradient, but for the chains, its mean over the processes."""
+        state = {k: t.cpu() for k, t in (self.gradient_state or {}).items() if k != "chains"}
+        states = self.processes.exchange("the state of the gradient", state)
+        assert self.gradient_state is not None
+        for name in state:
+            mean = torch.stack([other[name] for other in states]).mean(0)
+            self.gradient_state[name].copy_(mean)
 
     def step(self, rows: Tensor, weight: Tensor, noise: Noise) -> None:
         """One step along the gradient of Σ_i weight_i log p(row_i)."""
@@ -206,10 +228,9 @@ class Trainer:
         offsets, rate = self._offsets() if self.centered else None, self.hidden_bias_rate
         centered_v = model.set_grad(phases, phases.data, offsets)
         gW, gb, gc = model.gradients
-        by_states = centered_v is not None  # whether gW is a product of centred states
-        if self.weight_decay or self.l1:
-            gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
-            by_states = False
+        is_penalised = bool(self.weight_decay or self.l1)
+        # Whether the final gW is a product of centred states of this process.
+        by_states = centered_v is not None and not is_penalised and self.processes.size == 1
         gradient, excess = self.optimizer.grad, None
         if self.max_grad_norm is not None or not by_states:
             if centered_v is not None:
@@ -218,6 +239,9 @@ class Trainer:
                 gc.mul_(rate)
             if missing is not None:
                 gc.add_(missing, alpha=self.sparsity_cost * rate)
+        self.processes.sum_([gradient])
+        if is_penalised:
+            gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
         if self.max_grad_norm is not None:
             excess = torch.linalg.vector_norm(gradient).div_(self.max_grad_norm).clamp_(min=1)
         if centered_v is not None and by_states:
@@ -262,6 +286,7 @@ class Trainer:
         )
         rate = 1 - (1 - OFFSET_RATE) ** n_updates if self.averages else 1.0
         for name, value in zip(OFFSETS, means):
+            self.processes.broadcast_(value)
             average = self.averages.setdefault(name, torch.zeros_like(value)).lerp_(value, rate)
             # Multiples of 1/256 are exact in single and in double precision.
             offset = self.offsets.setdefault(name, torch.empty_like(value))
@@ -273,8 +298,15 @@ class Trainer:
         return self.gradient.report(self.gradient_state or {}) | means
 
     def state(self) -> State:
-        """All tensors that the next epoch needs, except parameters and noise, by name."""
-        return {**(self.gradient_state or {}), **self.averages, **self.optimizer.state}
+        """All tensors that the next epoch needs, except parameters and noise, by name.
+
+        The chains are those of all processes.
+        """
+        state = dict(self.gradient_state or {})
+        if "chains" in state and self.processes.size > 1:
+            chains = self.processes.exchange("chains", state["chains"].cpu())
+            state["chains"] = joined(chains, self.gradient.n_levels)
+        return {**state, **self.averages, **self.optimizer.state}
 
     def load_state(self, state: State) -> None:
         """Restore the tensors that `state` returned."""
@@ -285,4 +317,8 @@ class Trainer:
         if self.centered:
             self.averages = {name: state.pop(name) for name in OFFSETS}
         n_data = self.phases.n_data
+        if "chains" in state and self.processes.size > 1:
+            first = sum(self.n_model[: self.processes.rank])
+            which = range(first, first + self.n_model[self.processes.rank])
+            state["chains"] = part(state["chains"], self.gradient.n_levels, which)
         self.gradient_state = self.gradient.resized(state, self.model, n_data)
