@@ -548,6 +548,14 @@ def test_callbacks_and_lines_are_those_of_rank_0(two, tmp_path):
     assert (tmp_path / "1").read_text() == ""
 
 
+def test_processes_have_different_random_numbers(two):
+    X = np.tile(digits()[0][:1], (200, 1))
+    rbm = BernoulliRBM(gradient=PCD(n_chains=130), **TRAINING)
+    chains = two.results(fit_share, rbm, X)[0].h_samples_
+    n = parts(130, [130, 70])[1]
+    assert (chains[:n] != chains[-n:]).any(axis=1).mean() > 0.5
+
+
 def test_chains_are_divided_in_proportion_to_rows():
     assert parts(10, [50, 30, 20]) == [5, 3, 2]
     assert parts(3, [1000, 1, 1]) == [1, 1, 1]
