@@ -3,9 +3,9 @@
     python benchmarks/searches.py
 
 4 candidates and 3 folds of BernoulliRBM (40 epochs) and LogisticRegression on scikit-learn's
-digits. Seconds of `fit` without the final fit on all rows, in runs that alternate: median (lowest to highest). Every
-worker has one thread. The workers are started before, by a search of the same kind on a few rows.
-Needs `pip install dask distributed`.
+digits. Seconds of `fit` without the final fit on all rows, in runs that alternate: median (lowest
+to highest). Every worker has one thread. The workers are started before, by a search of the same
+kind on a few rows. Needs `pip install dask distributed`.
 """
 
 import argparse

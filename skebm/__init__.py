@@ -14,7 +14,7 @@ from skebm.displays import (
     SamplesDisplay,
     TrainingDisplay,
 )
-from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
+from skebm.engine.gradients import CD, PCD, PTT, Exact, ParallelTempering
 from skebm.engine.parallel import data_parallel
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
@@ -26,6 +26,7 @@ __all__ = [
     "CD",
     "DBN",
     "PCD",
+    "PTT",
     "BernoulliRBM",
     "CategoricalRBM",
     "Chains",

@@ -95,11 +95,11 @@ random_state : int, RandomState instance or None, default=None
 TRAINING = (
     TRAINED
     + """
-gradient : {"cd", "pcd", "pt"} or gradient object, default="%(gradient)s"
+gradient : {"cd", "pcd", "pt", "ptt"} or gradient object, default="%(gradient)s"
     How to estimate the model's term of the gradient: "cd" stands for :class:`CD`, "pcd"
-    for :class:`PCD`, "pt" for :class:`ParallelTempering`, with default settings%(pcd)s. An object
-    such as `PCD(n_steps=5)` has its own settings, which a grid search can set as
-    `gradient__n_steps`.
+    for :class:`PCD`, "pt" for :class:`ParallelTempering`, "ptt" for :class:`PTT`, with default
+    settings%(pcd)s. An object such as `PCD(n_steps=5)` has its own settings, which a grid search
+    can set as `gradient__n_steps`.
 l1 : float, default=0.0
     Weight of the penalty ‖W‖₁ on `components_`; biases are not penalised.
 max_grad_norm : float or None, default=%(max_grad_norm)s
@@ -204,10 +204,11 @@ encoding_ : object
 
 
 SAMPLING = """\
-method : {"gibbs", "pt"}, default="gibbs"
+method : {"gibbs", "pt", "ptt"}, default="gibbs"
     "pt" is parallel tempering: each chain exchanges its state with chains at other levels,
     one nat apart. At the last level the units are independent, and chains move freely
-    between modes. With L levels, a sweep takes L times as long.
+    between modes. With L levels, a sweep takes L times as long. "ptt" is trajectory tempering,
+    for models that were trained with :class:`PTT`: the levels are the model's past.
 init : array-like of shape (n_samples, n_features), default=None
     Rows at which the chains start. None draws independent features with the means of the
     training data.

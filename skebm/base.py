@@ -36,7 +36,7 @@ from skebm.chains import ChainsMixin
 from skebm.encoding import Encoding
 from skebm.engine import devices
 from skebm.engine.batches import in_pieces
-from skebm.engine.gradients import CD, PCD, Gradient, ParallelTempering
+from skebm.engine.gradients import CD, PCD, PTT, Gradient, ParallelTempering
 from skebm.engine.models import RBM, Coupling, Dense
 from skebm.engine.noise import Noise
 from skebm.engine.parallel import current
@@ -60,8 +60,13 @@ OF_MODEL = (
 )
 #: Values that are outside of the support by less than this are rounded ones, as scalers return.
 ROUNDING = 1e-6
-GradientName = Literal["cd", "pcd", "pt"]
-GRADIENTS: dict[str, Callable[[], Gradient]] = {"cd": CD, "pcd": PCD, "pt": ParallelTempering}
+GradientName = Literal["cd", "pcd", "pt", "ptt"]
+GRADIENTS: dict[str, Callable[[], Gradient]] = {
+    "cd": CD,
+    "pcd": PCD,
+    "pt": ParallelTempering,
+    "ptt": PTT,
+}
 
 
 @estimator
@@ -394,6 +399,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """The gradient with the share of its chains that this process has."""
         gradient = self._resolved_gradient()
         n_chains = getattr(gradient, "n_chains", None)
+        if batches.processes.size > 1 and not gradient.divisible:
+            raise ValueError(f"gradient={gradient} is not supported inside of data_parallel.")
         if n_chains is None or batches.processes.size == 1:
             return gradient
         return copy.copy(gradient).set_params(n_chains=batches.part(n_chains))

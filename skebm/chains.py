@@ -25,13 +25,14 @@ from skebm._shared import (
 from skebm.encoding import Encoding
 from skebm.engine import devices
 from skebm.engine.batches import to_device
+from skebm.engine.ladder import ladder_sweeps
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.partition import spread_betas
 from skebm.engine.sampling import gibbs_sweeps, run, tempered_sweeps
 from skebm.fitted import FittedModel
 from skebm.tensors import returns_like_x
 
-ChainMethod = Literal["gibbs", "pt"]
+ChainMethod = Literal["gibbs", "pt", "ptt"]
 Start = Annotated[object, "array-like", "sparse matrix", None]
 
 
@@ -46,7 +47,8 @@ class Chains:
     betas : ndarray of shape (n_levels,) or None
         The levels of parallel tempering, from 1 to 0.
     swap_rates : ndarray of shape (n_levels - 1,) or None
-        The share of proposed exchanges between neighbouring levels that were accepted.
+        The share of proposed exchanges between neighbouring levels that were accepted; for
+        trajectory tempering, the probabilities of acceptance from the reference model to the model.
 
     Examples
     --------
@@ -194,7 +196,7 @@ class ChainsMixin:
         Returns
         -------
         chains : Chains
-            `draws` of shape (n_chains, n_steps, n_features), and the swap rates of "pt".
+            `draws` of shape (n_chains, n_steps, n_features), and the swap rates of "pt" or "ptt".
         """
         with FittedModel(self).computing(n_chains):
             model, betas, v, sweeps = self._chains(
@@ -202,13 +204,12 @@ class ChainsMixin:
             )
             fitted = FittedModel(self)
             draws = np.empty((n_chains, n_steps, v.shape[1]), dtype=fitted.dtype)
-            swapped = torch.zeros(0) if betas is None else torch.zeros_like(betas[1:])
+            swapped: Any = 0.0
             for step, (v, accepted) in enumerate(sweeps):
                 draws[:, step] = fitted.rows(model, v).cpu().numpy()
-                swapped += accepted / n_steps
-        if betas is None:
-            return Chains(draws, None, None)
-        return Chains(draws, betas.cpu().numpy(), swapped.cpu().numpy())
+                swapped += accepted.cpu().numpy() / n_steps
+        levels = None if betas is None else betas.cpu().numpy()
+        return Chains(draws, levels, None if method == "gibbs" else swapped)
 
     @returns_like_x
     @validated
@@ -264,6 +265,8 @@ class ChainsMixin:
             v = fitted.visible_units(model, to_device(rows, noise.device, fitted.dtype))
         if method == "gibbs":
             return model, None, v, gibbs_sweeps(model, v, noise, n_steps)
+        if method == "ptt":
+            return model, None, v, ladder_sweeps(fitted.ladder(model), v, noise, n_steps)
         betas = spread_betas(model, noise, None, n_chains=50).flip(0).to(model.W)
         return model, betas, v, tempered_sweeps(model, v, betas, noise, n_steps)
 

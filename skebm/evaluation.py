@@ -21,6 +21,7 @@ from skebm._shared import ArrayLike, PositiveInt, Seed, Unvalidated, validated
 from skebm._sklearn import Interval
 from skebm.engine import partition
 from skebm.engine.batches import to_device
+from skebm.engine.ladder import log_partition_ladder
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.sampling import run
 from skebm.fitted import FittedModel
@@ -49,7 +50,7 @@ class LogPartition:
     lower, upper : float
         Bounds: of a confidence interval of 95 % for "ais", of log Z in expectation for
         "bracket"; both `value` if exact.
-    method : {"exact", "ais", "bracket"}
+    method : {"exact", "ais", "bracket", "ptt"}
 
     Examples
     --------
@@ -78,7 +79,7 @@ class LogPartition:
 def log_partition(
     estimator: Unvalidated,
     *,
-    method: Literal["auto", "exact", "ais", "bracket"] = "auto",
+    method: Literal["auto", "exact", "ais", "bracket", "ptt"] = "auto",
     betas: Annotated[int, Interval(Integral, 2, None, closed="left")] | ArrayLike = 1000,
     n_chains: Annotated[int, Interval(Integral, 2, None, closed="left")] = 100,
     samples: ArrayLike | None = None,
@@ -90,13 +91,15 @@ def log_partition(
     ----------
     estimator : fitted estimator
         Of this package, with units in layers.
-    method : {"auto", "exact", "ais", "bracket"}, default="auto"
+    method : {"auto", "exact", "ais", "bracket", "ptt"}, default="auto"
         "exact" sums over the states of the smaller layer: 2^n_units free energies, for up to
         26 binary units. "ais" is annealed importance sampling [1]_ [2]_: chains pass from
         independent units with the means of the training data (beta = 0) to the model
         (beta = 1). The mean of their weights is Z; the mean log-weight is below log Z.
         "bracket" also anneals samples of the model back to beta = 0, which gives an upper
-        bound [3]_. "auto" is "exact" for up to 18 binary units, else "ais".
+        bound [3]_. "ptt" takes the models that a fit with :class:`PTT` has passed, and Bennett's
+        acceptance ratio of neighbours [4]_. "auto" is "exact" for up to 18 binary units, else
+        "ais".
     betas : int or array-like of shape (n_betas,), default=1000
         The number of levels, which are then placed so that the weights vary equally between
         neighbours, or the levels themselves, in rising order from 0 to 1.
@@ -113,8 +116,9 @@ def log_partition(
     log_z : LogPartition
         value, stderr, ess (effective sample size), lower, upper and method. For "ais", the value
         is the log of the mean weight, stderr is the relative standard error of this mean, and the
-        bounds are 1.96 standard errors away. For "bracket", `lower` comes from the forward and
-        `upper` from the backward chains, and ess is the smaller of the two.
+        bounds are 1.96 standard errors away. For "ptt", stderr is that of the jackknife over
+        groups of chains, and ess is the number of chains. For "bracket", `lower` comes from the
+        forward and `upper` from the backward chains, and ess is the smaller of the two.
 
     Raises
     ------
@@ -130,7 +134,8 @@ def log_partition(
 
     Notes
     -----
-    The cost of "ais" is n_betas Gibbs sweeps of n_chains chains.
+    The cost of "ais" is n_betas Gibbs sweeps of n_chains chains. "ptt" makes 150 sweeps of
+    n_chains chains on every rung, of which the first 50 are not used.
 
     References
     ----------
@@ -139,6 +144,8 @@ def log_partition(
        networks. ICML.
     .. [3] Y. Burda, R. Grosse, R. Salakhutdinov (2015). Accurate and conservative estimates of
        MRF log-likelihood using reverse annealing. AISTATS.
+    .. [4] C. H. Bennett (1976). Efficient estimation of free energy differences from Monte Carlo
+       data. Journal of Computational Physics 22.
 
     Examples
     --------
@@ -163,6 +170,12 @@ def log_partition(
             value = partition.log_partition_exact(model).item()
             return LogPartition(value, 0.0, np.inf, value, value, method)
         noise = Noise(seed_of(check_random_state(random_state)), device)
+        if method == "ptt":
+            models = fitted.ladder(model)
+            states = [model.start(n_chains, noise) for _ in range(len(models) + 1)]
+            value, stderr = log_partition_ladder(models, states, noise)
+            lower, upper = value - 1.96 * stderr, value + 1.96 * stderr
+            return LogPartition(value, stderr, n_chains, lower, upper, method)
         betas = _levels(betas, model, noise)
         log_weights, v = partition.log_weights_up(model, noise, betas, n_chains)
         value, stderr, ess = _mean(log_weights.cpu().numpy())

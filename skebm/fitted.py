@@ -77,6 +77,19 @@ class FittedModel:
         b0 = visible.field_of_mean(tensor("feature_means_"))  # (n_visible,)
         return RBM(visible, hidden, W, b, c, b0, estimator._coupling(precision))
 
+    def ladder(self, model) -> list[RBM]:
+        """The past models on which trajectory tempering can run, and `model`, which is `rbm()`."""
+        rungs = getattr(self.estimator, "training_state_", {}).get("rungs")
+        name = type(self.estimator).__name__
+        if rungs is None:
+            raise ValueError(
+                f'method="ptt" needs the ladder of a fit with gradient="ptt", which this {name} '
+                'does not have; fit it with gradient="ptt", or use another method.'
+            )
+        if model.unit_parameters().keys() & {"label_components"}:
+            raise ValueError(f'method="ptt" is not supported for {name}; use another method.')
+        return [*(model.at(torch.tensor(theta).to(model.W)) for theta in rungs), model]
+
     def exact_rbm(self, device=None, dtype=None) -> RBM:
         """The model with units that sample exactly, even if training used approximate ones."""
         return self.rbm(device, dtype=dtype).exact()

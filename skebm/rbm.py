@@ -11,7 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted, check_non_negative
 
 from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, Probability, estimator
-from skebm.base import GRADIENTS, BaseRBM, GradientName, OfEncoding
+from skebm.base import GRADIENTS, BaseRBM, OfEncoding
 from skebm.encoding import Standardised
 from skebm.engine.dropout import DROPPING
 from skebm.engine.gradients import CD, PCD, ParallelTempering
@@ -284,7 +284,7 @@ class DropoutRBM(BernoulliRBM):
     True
     """
 
-    gradient: GradientName | CD | PCD | ParallelTempering = "pcd"
+    gradient: Literal["cd", "pcd", "pt"] | CD | PCD | ParallelTempering = "pcd"
     hidden: Literal["bernoulli", "relu", "nrelu"] = "bernoulli"
     dropout: Probability = 0.5
     drop: Literal["units", "weights", "energy"] = "units"
@@ -296,7 +296,7 @@ class DropoutRBM(BernoulliRBM):
         return super()._start(visible, hidden, rows)
 
     def _in_training(self, model, batches):
-        gradient, size = self._resolved_gradient(), batches.batch_size
+        gradient, size = self._gradient_of_process(batches), batches.batch_size
         n_chains = getattr(gradient, "n_chains", None)
         if n_chains is not None and n_chains % size:
             rows = "" if size == self.batch_size else ", the number of rows"

@@ -19,6 +19,7 @@ ENGINE = [
     "convolution",
     "sampling",
     "partition",
+    "ladder",
     "gradients",
     "joint",
     "training",

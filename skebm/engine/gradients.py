@@ -5,10 +5,12 @@
 Both terms are averages over joint states (v, h). The states of the data are the rows of a batch,
 with hidden units at their means. The classes differ in the states of the model: states k Gibbs
 sweeps away from the data (CD), chains that continue from update to update (PCD), chains that
-exchange states with chains at higher temperatures (ParallelTempering), or all states (Exact).
+exchange states with chains at higher temperatures (ParallelTempering) or of past models (PTT), or
+all states (Exact).
 
 A gradient object holds only its settings. Its state between updates is a dict of tensors: `start`
-creates this dict, and each call updates it in place.
+creates this dict, and each call updates it in place. If it has "rate", the gradient is multiplied
+by this number.
 """
 
 from abc import ABC, abstractmethod
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from skebm._shared import PositiveInt, estimator
 from skebm._sklearn import BaseEstimator
+from skebm.engine.ladder import log_ratio, sweep_
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.partition import countable_layer
@@ -64,6 +67,8 @@ class Gradient(BaseEstimator, ABC):
     #: Whether a CUDA graph can hold a call: it must not wait for the device, and it must change
     #: nothing but the phases and the tensors of the state.
     capturable: ClassVar[bool] = True
+    #: Whether several processes can train one model with it, each with some of the chains.
+    divisible: ClassVar[bool] = True
     #: Number of levels of the chains, if the state has "chains". If several processes train one
     #: model, each has some of the chains of every level, and all other tensors of the state are
     #: replaced by their means over the processes after each epoch.
@@ -254,6 +259,164 @@ class ParallelTempering(Gradient):
     def report(self, state):
         rate = state["swap_rate"]
         return {"swap_rate": rate.mean(), "swap_rate_min": rate.min()} if len(rate) else {}
+
+
+#: Below the first probability of acceptance, the model of the sweep before becomes a rung; below
+#: the second, training goes back to it; above the third, neighbours of a rung do not need it.
+FREEZE, GO_BACK, NEEDLESS = 0.3, 0.1, 0.5
+
+
+@estimator
+class PTT(Gradient):
+    """Parallel trajectory tempering: chains exchange states with past models of the training.
+
+    The chains of the model continue from update to update, as in :class:`PCD`. Below the model is
+    a ladder of rungs: the reference model, whose units are independent, and models that the
+    training has passed. Every `interval` updates, a sweep draws new states of the reference model,
+    makes a Gibbs sweep on each other rung, and exchanges states between neighbours [1]_ [2]_, with
+    probability ::
+
+        min(1, exp(F_k(v) + F_{k+1}(v′) − F_k(v′) − F_{k+1}(v)))
+
+    Every exchange leaves the joint distribution of all rungs invariant. States that climb the
+    ladder are independent of each other; so the chains have all modes of the model in the right
+    shares, even if Gibbs sampling never moves between them.
+
+    When the exchange between the last rung and the model is accepted with a probability below 0.3,
+    the model of the sweep before becomes a rung. Below 0.1, training also goes back to this model,
+    and the learning rate is halved; then it grows again by 5 % a sweep. A rung goes if its
+    neighbours can exchange states without it.
+
+    Parameters
+    ----------
+    n_chains : int or None, default=100
+        Number of chains on each rung; None means as many as a batch has rows.
+    n_steps : int, default=1
+        Gibbs sweeps of the model's chains for each update.
+    interval : int, default=10
+        Number of updates between two sweeps of the ladder.
+    max_rungs : int, default=100
+        Largest number of rungs, the model included. With 1, the method is the same as :class:`PCD`.
+
+    Notes
+    -----
+    "rungs" in `history_` is the number of rungs with the reference model and the model; "swap_rate"
+    is the recent probability of acceptance between the last rung and the model, "swap_rate_min"
+    that of the worst pair. The ladder is stored in the fitted estimator: `sample(method="ptt")` and
+    ``log_partition(rbm, method="ptt")`` use it. Its memory is the number of rungs times the size of
+    the parameters.
+
+    A sweep of the ladder costs about four Gibbs sweeps on each rung.
+
+    References
+    ----------
+    .. [1] N. Béreux, A. Decelle, C. Furtlehner, L. Rosset, B. Seoane (2025). Fast training and
+       sampling of restricted Boltzmann machines. ICLR.
+    .. [2] N. Béreux and others (2026). Parallel trajectory tempering. arXiv 2607.27077.
+
+    Examples
+    --------
+    >>> from skebm import PTT, BernoulliRBM
+    >>> BernoulliRBM(gradient=PTT(n_chains=200))
+    BernoulliRBM(gradient=PTT(n_chains=200))
+    """
+
+    n_chains: PositiveInt | None = field(default=100, kw_only=False)
+    n_steps: PositiveInt = field(default=1, kw_only=False)
+    interval: PositiveInt = field(default=10, kw_only=False)
+    max_rungs: PositiveInt = field(default=100, kw_only=False)
+    capturable = False
+    divisible = False
+
+    def n_model(self, model, n_data):
+        return PCD(n_chains=self.n_chains).n_model(model, n_data)
+
+    def start(self, model, n_data, noise):
+        state = PCD(n_chains=self.n_chains).start(model, n_data, noise)
+        if self.max_rungs == 1:
+            return state
+        n_chains, W = len(state["chains"]), model.W
+        return state | {
+            "rungs": W.new_empty(0, len(model.theta)),
+            "rung_states": W.new_empty(0, n_chains, model.n_visible),
+            "swap_rate": W.new_ones(1),  # of each pair of neighbours, the last with the model
+            "clock": W.new_zeros(()),  # number of updates
+            "rate": W.new_ones(()),
+            "last_theta": model.theta.clone(),
+            "last_states": model.start(n_chains, noise),
+        }
+
+    def resized(self, state, model, n_data):
+        n_chains = self.n_model(model, n_data)
+        if len(state["chains"]) == n_chains:
+            return state
+        index = torch.arange(n_chains, device=model.W.device) % len(state["chains"])
+        state = _resized(state, 1, n_chains)
+        if "rungs" not in state:
+            return state
+        states = {"rung_states": state["rung_states"][:, index]}
+        return state | states | {"last_states": state["last_states"][index]}
+
+    def __call__(self, model, phases, state, noise):
+        PCD(self.n_steps)(model, phases, state, noise)
+        if self.max_rungs == 1:
+            return
+        state["clock"] += 1
+        if state["clock"] % self.interval == 0:
+            self._climb(model, phases.model, state, noise)
+
+    def _climb(self, model: RBM, of_model: Joint, state: State, noise: Noise) -> None:
+        """A sweep of the ladder, and what follows from its probabilities of acceptance."""
+        models = [*(model.at(theta) for theta in state["rungs"]), model]
+        before = of_model.v.clone()
+        states = [before, *state["rung_states"], before]
+        accepted = sweep_(models, states, noise)
+        if len(models) > 1:
+            state["rung_states"] = torch.stack(states[1:-1])
+        state["swap_rate"].lerp_(accepted, 0.1)
+        state["rate"].mul_(1.05).clamp_(max=1)
+        if accepted[-1] < FREEZE and len(models) + 2 <= self.max_rungs:
+            if accepted[-1] < GO_BACK:
+                model.theta.copy_(state["last_theta"])
+                states[-1] = state["last_states"]
+                state["rate"].div_(2)
+            self._freeze(state)
+            self._thin(model, state)
+        state["last_theta"].copy_(model.theta)
+        state["last_states"].copy_(states[-1])
+        moved = (states[-1] != before).any(1, keepdim=True)
+        of_model.v.copy_(states[-1])
+        field = model.hidden_field(of_model.v)
+        model.hidden.mean(field, out=of_model.h)
+        h = model.hidden.sample(field, noise)
+        state["chains"].copy_(torch.where(moved, h, state["chains"]))
+
+    def _freeze(self, state: State) -> None:
+        """Make a rung of the model and the states of the sweep before."""
+        state["rungs"] = torch.cat([state["rungs"], state["last_theta"][None]])
+        state["rung_states"] = torch.cat([state["rung_states"], state["last_states"][None]])
+        state["swap_rate"] = torch.cat([state["swap_rate"], state["swap_rate"].new_ones(1)])
+
+    def _thin(self, model: RBM, state: State) -> None:
+        """Remove the first rung whose neighbours exchange states often enough without it."""
+        models = [model.at(theta) for theta in state["rungs"]]
+        states = state["rung_states"]
+        for k in range(2, len(models)):  # rung k − 1 of those that are stored
+            ratio = log_ratio(models, k - 1, k + 1, states[k - 2], states[k])
+            rate = ratio.clamp(max=0).exp().mean()
+            if rate > NEEDLESS:
+                kept = [i for i in range(len(models)) if i != k - 1]
+                state["rungs"], state["rung_states"] = state["rungs"][kept], states[kept]
+                rates = state["swap_rate"]
+                state["swap_rate"] = torch.cat([rates[: k - 1], rate[None], rates[k + 1 :]])
+                return
+
+    def report(self, state):
+        if "rungs" not in state:
+            return {}
+        rate = state["swap_rate"]
+        n_rungs = rate.new_tensor(len(state["rungs"]) + 2)
+        return {"rungs": n_rungs, "swap_rate": rate[-1], "swap_rate_min": rate.min()}
 
 
 def part(chains: Tensor, n_levels: int, which: Sequence[int]) -> Tensor:

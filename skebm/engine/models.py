@@ -272,6 +272,7 @@ class RBM:
         b0: Tensor | None = None,
         coupling: Callable[[Tensor], Coupling] = Dense,
     ):
+        self.make_coupling = coupling
         owned = [visible.parameters(), hidden.parameters()]
         tensors = [t.to(W) for parameters in owned for t in parameters.values()]
         #: All parameters as one vector, so that an optimiser makes one call for all of them.
@@ -286,6 +287,23 @@ class RBM:
         self.coupling = coupling(self.W)
         self.n_visible, self.n_hidden = self.coupling.n_visible, self.coupling.n_hidden
         self.b0 = self.coupling.visible_bias(self.b) if b0 is None else b0  # (n_visible,)
+
+    def at(self, theta: Tensor) -> "RBM":
+        """The same model with other parameters, which are packed like `theta`; it has no gradient.
+
+        The reference model stays the same.
+        """
+        model, owned = copy.copy(self), [self.visible.parameters(), self.hidden.parameters()]
+        packed = [self.W, self.b, self.c, *(t for of_layer in owned for t in of_layer.values())]
+        pieces = theta.split([t.numel() for t in packed])
+        model.theta = theta
+        model.W, model.b, model.c, *rest = (t.view_as(p) for t, p in zip(pieces, packed))
+        model.visible, model.hidden = (
+            units.bound({name: rest.pop(0) for name in parameters})
+            for units, parameters in zip((self.visible, self.hidden), owned)
+        )
+        model.coupling = self.make_coupling(model.W)
+        return model
 
     def parameters(self) -> dict[str, Tensor]:
         """The learned parameters. A key is the name of the fitted attribute without the "_"."""

@@ -252,6 +252,8 @@ class Trainer:
             model.coupling.compensate_(gb, gc, gW, *offsets)
         if excess is not None:
             gradient.div_(excess)
+        if "rate" in self.gradient_state:
+            gradient.mul_(self.gradient_state["rate"])
         self.optimizer.step()
         if self.max_norm is not None:
             self._cap_norms(self.max_norm)
