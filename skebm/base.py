@@ -411,6 +411,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         n_visible = len(mean)
         shape = self._weights_shape(n_visible)
         spread, field = self._start(visible, hidden, rows)
+        spread = min(spread, self._resolved_gradient().largest_start)
         W = rng.normal(0, spread, shape).astype(dtype)
         W = as_tensor(W, mean.device)
         b, c = W.new_zeros(shape[1]), W.new_full((self.n_components_,), field)

@@ -168,9 +168,12 @@ class ChainsMixin:
             model, _, v, sweeps = self._chains(
                 n_samples, n_steps, method, init, temperature, random_state
             )
-            for v, _ in sweeps:  # noqa: B007
-                pass
+            total: Any = 0.0
+            for v, accepted in sweeps:  # noqa: B007
+                total += accepted.cpu().numpy()
             fitted = FittedModel(self)
+            if method == "ptt" and n_steps:
+                fitted.check_ladder(total / n_steps)
             return fitted.present(fitted.rows(model, v).cpu().numpy())
 
     @validated
@@ -208,6 +211,8 @@ class ChainsMixin:
             for step, (v, accepted) in enumerate(sweeps):
                 draws[:, step] = fitted.rows(model, v).cpu().numpy()
                 swapped += accepted.cpu().numpy() / n_steps
+        if method == "ptt" and n_steps:
+            fitted.check_ladder(swapped)
         levels = None if betas is None else betas.cpu().numpy()
         return Chains(draws, levels, None if method == "gibbs" else swapped)
 

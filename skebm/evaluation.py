@@ -130,7 +130,8 @@ def log_partition(
     -----
     ConvergenceWarning
         Where the effective sample size is below 10: the estimate is then likely to be too low,
-        by more than its standard error says.
+        by more than its standard error says. For "ptt", where states of two neighbouring rungs are
+        exchanged with a probability below 0.05.
 
     Notes
     -----
@@ -173,7 +174,8 @@ def log_partition(
         if method == "ptt":
             models = fitted.ladder(model)
             states = [model.start(n_chains, noise) for _ in range(len(models) + 1)]
-            value, stderr = log_partition_ladder(models, states, noise)
+            value, stderr, accepted = log_partition_ladder(models, states, noise)
+            fitted.check_ladder(accepted)
             lower, upper = value - 1.96 * stderr, value + 1.96 * stderr
             return LogPartition(value, stderr, n_chains, lower, upper, method)
         betas = _levels(betas, model, noise)

@@ -4,11 +4,13 @@ rows of X ─▶ visible units ─▶ function(model, units) ─▶ array
 """
 
 import copy
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skebm.engine import devices
@@ -18,6 +20,10 @@ from skebm.engine.noise import Noise
 from skebm.engine.sampling import conditional_mean, mean_field, run
 from skebm.engine.scaling import Scaling
 from skebm.engine.stack import Layer, features
+from skebm.fitting import level_of_caller
+
+#: Below this probability of acceptance, states do not climb from one rung to the next.
+BROKEN = 0.05
 
 
 class FittedModel:
@@ -76,6 +82,19 @@ class FittedModel:
         )
         b0 = visible.field_of_mean(tensor("feature_means_"))  # (n_visible,)
         return RBM(visible, hidden, W, b, c, b0, estimator._coupling(precision))
+
+    def check_ladder(self, accepted) -> None:
+        """Warn if states cannot climb the ladder, given the probabilities of acceptance."""
+        worst = int(np.argmin(accepted))
+        if accepted[worst] < BROKEN:
+            warnings.warn(
+                f"States cannot climb the ladder of this {type(self.estimator).__name__}: the "
+                f"exchange between rungs {worst} and {worst + 1} is accepted with a probability of "
+                f"{accepted[worst]:.2g}. Samples may lack modes, and log Z may be wrong. Train it "
+                "with a lower learning_rate.",
+                ConvergenceWarning,
+                stacklevel=level_of_caller(),
+            )
 
     def ladder(self, model) -> list[RBM]:
         """The past models on which trajectory tempering can run, and `model`, which is `rbm()`."""

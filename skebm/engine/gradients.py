@@ -13,6 +13,7 @@ creates this dict, and each call updates it in place. If it has "rate", the grad
 by this number.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import field
@@ -75,6 +76,11 @@ class Gradient(BaseEstimator, ABC):
     n_levels: int = 1
     #: Whether the k-th state of the model starts from the k-th row of data, and has its weight.
     paired: ClassVar[bool] = False
+
+    @property
+    def largest_start(self) -> float:
+        """The largest standard deviation of the weights of a new model."""
+        return math.inf
 
     @abstractmethod
     def n_model(self, model: RBM, n_data: int) -> int:
@@ -306,7 +312,11 @@ class PTT(Gradient):
     ``log_partition(rbm, method="ptt")`` use it. Its memory is the number of rungs times the size of
     the parameters.
 
-    A sweep of the ladder costs about four Gibbs sweeps on each rung.
+    A sweep of the ladder costs about four Gibbs sweeps on each rung. New models have small weights
+    (a standard deviation of 0.1 at most), so that the first model is near the reference model. The
+    learning rate must be small, 0.02 or less: shares of modes that change faster than states climb
+    the ladder are not learned. Look at "swap_rate_min": if it is near zero, the shares of modes in
+    samples are not to be trusted.
 
     References
     ----------
@@ -327,6 +337,10 @@ class PTT(Gradient):
     max_rungs: PositiveInt = field(default=100, kw_only=False)
     capturable = False
     divisible = False
+
+    @property
+    def largest_start(self):
+        return math.inf if self.max_rungs == 1 else 0.1  # the ladder begins at independent units
 
     def n_model(self, model, n_data):
         return PCD(n_chains=self.n_chains).n_model(model, n_data)

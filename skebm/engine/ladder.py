@@ -82,8 +82,10 @@ def ladder_sweeps(
 
 def log_partition_ladder(
     models: Sequence[RBM], states: list[Tensor], noise: Noise
-) -> tuple[float, float]:
+) -> tuple[float, float, np.ndarray]:
     """log Z of the last model by Bennett's acceptance ratio along the ladder, and its error.
+
+    The last result is the mean probability of acceptance in each pair of rungs, (n_rungs − 1,).
 
         Σ_v σ(Δ − w(v)) = Σ_u σ(w(u) − Δ),   w = F_{k+1} − F_k,   v ~ p_k,  u ~ p_{k+1},
         Δ = log Z_k − log Z_{k+1}
@@ -93,9 +95,10 @@ def log_partition_ladder(
     """
     below: list[list[Tensor]] = [[] for _ in models]
     above: list[list[Tensor]] = [[] for _ in models]
+    accepted = np.zeros(len(models))
     for step in range(FIRST_SWEEPS + SWEEPS):
         states[-1] = run(models[-1], states[-1], noise, n_steps=1)
-        sweep_(models, states, noise)
+        accepted += sweep_(models, states, noise).cpu().numpy() / (FIRST_SWEEPS + SWEEPS)
         if step >= FIRST_SWEEPS:
             for k in range(len(models)):
                 for works, v in ((below, states[k]), (above, states[k + 1])):
@@ -115,7 +118,7 @@ def log_partition_ladder(
     n = len(groups)
     without = np.array([estimate(np.setdiff1d(np.arange(n_chains), group)) for group in groups])
     error = np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
-    return estimate(np.arange(n_chains)), float(error)
+    return estimate(np.arange(n_chains)), float(error), accepted
 
 
 def bennett(below: np.ndarray, above: np.ndarray) -> float:

@@ -1,8 +1,11 @@
 """Trajectory tempering: exchanges between past models, log Z along the ladder, the gradient."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch.testing import assert_close
 
 from skebm import PCD, PTT, BernoulliRBM, RBMClassifier, log_likelihood, log_partition
@@ -71,7 +74,7 @@ def log_z_errors(n_seeds, n_chains=20):
     for seed in range(n_seeds):
         noise = Noise(seed)
         states = [models[0].start(n_chains, noise) for _ in range(4)]
-        value, error = log_partition_ladder(models, states, noise)
+        value, error, _ = log_partition_ladder(models, states, noise)
         errors.append((value - exact) / error)
     return np.array(errors)
 
@@ -222,3 +225,12 @@ def test_what_has_no_ladder_says_so(with_ladder):
     classifier = RBMClassifier(4, gradient="ptt", alpha=0.1, n_iter=1).fit(X, y)
     with pytest.raises(ValueError, match="is not supported for RBMClassifier"):
         classifier.sample(method="ptt")
+
+
+def test_a_ladder_that_states_cannot_climb_gives_a_warning(with_ladder):
+    rbm = copy.copy(with_ladder)
+    rbm.training_state_ = rbm.training_state_ | {"rungs": rbm.training_state_["rungs"][:0]}
+    message = "cannot climb the ladder of this BernoulliRBM: the exchange between rungs 0 and 1"
+    for call in (rbm.sample, rbm.sample_chains, lambda method: log_partition(rbm, method=method)):
+        with pytest.warns(ConvergenceWarning, match=message):
+            call(method="ptt")
