@@ -18,6 +18,7 @@ from skebm.engine.gradients import CD, PCD, ParallelTempering
 from skebm.engine.units import (
     Bernoulli,
     ContinuousBernoulli,
+    DoubleRectified,
     Gaussian,
     MeanBernoulli,
     NoisyRelu,
@@ -44,6 +45,16 @@ HIDDEN: dict[str, Callable[[float], Units]] = {
     "relu": Rectified,
     "nrelu": NoisyRelu,
 }
+
+
+def hidden_units(estimator):
+    """The hidden units of an estimator, with initial values of their parameters."""
+    if estimator.hidden != "drelu":
+        return HIDDEN[estimator.hidden](estimator.temperature)
+    n_units = getattr(estimator, "n_components_", 1)
+    gammas, thetas = torch.ones(2, n_units), torch.zeros(2, n_units)
+    return DoubleRectified(*(gammas / estimator.temperature), *thetas)
+
 
 #: The largest `noise_share` at which grey values stand for themselves.
 MOST_NOISE = 0.3
@@ -116,12 +127,14 @@ class BernoulliRBM(TakesGreyValues, BaseRBM):
         instead of visible samples; this is an approximation, and such a chain does not sample from
         the model. "continuous": a number in [0, 1] with density p(v_i | h) ∝ exp(v_i f_i), where
         f = b + h·W, and mean 1/(1 − e^(−f)) − 1/f [3]_. "spin": −1 or 1, with mean tanh f.
-    hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
+    hidden : {"bernoulli", "spin", "relu", "nrelu", "drelu"}, default="bernoulli"
         Type of the hidden units, given the field x = c + W v; a feature is the mean. "bernoulli":
         0 or 1, with mean σ(x). "spin": −1 or 1, with mean tanh x. "relu": a real number ≥ 0 with
         density p(h) ∝ exp(h x − h²/2). "nrelu" samples max(0, x + N(0, σ(x))): an approximation
         to 64 binary copies with biases −½, −3/2, …, whose number of ones has a mean of about
-        softplus(x) [4]_.
+        softplus(x) [4]_. "drelu": a real number with the density p(h) ∝ exp(h x − U(h)), where
+        U(h) = γ₊h₊²/2 + γ₋h₋²/2 + θ₊h₊ + θ₋h₋, h₊ = max(h, 0), h₋ = min(h, 0), and γ and θ of each
+        unit are learned [5]_; use a small `learning_rate`, such as 0.01.
     grey_values : {"auto", "mean", "sample"}, default="auto"
         What training does with values x between 0 and 1, if `visible` is "bernoulli". "mean" uses
         them as they are, like scikit-learn. "sample" draws zeros and ones with these probabilities
@@ -139,6 +152,8 @@ class BernoulliRBM(TakesGreyValues, BaseRBM):
     noise_share_ : float
         Share of the noise in the variance of draws of the training rows: 0 for zeros and ones, and
         if `visible` is not "bernoulli".
+    gamma_plus_, gamma_minus_, theta_plus_, theta_minus_ : ndarray of shape (n_components,)
+        Parameters of the hidden units, if `hidden` is "drelu".
     %(fitted)s
 
     See Also
@@ -157,6 +172,8 @@ class BernoulliRBM(TakesGreyValues, BaseRBM):
        error in variational autoencoders. NeurIPS.
     .. [4] V. Nair, G. E. Hinton (2010). Rectified linear units improve restricted Boltzmann
        machines. ICML.
+    .. [5] J. Tubiana, S. Cocco, R. Monasson (2019). Learning protein constitutive motifs from
+       sequence data. eLife 8.
 
     Examples
     --------
@@ -174,11 +191,11 @@ class BernoulliRBM(TakesGreyValues, BaseRBM):
 
     precision: Literal["highest", "high", "medium"] = "medium"
     visible: Visible = "bernoulli"
-    hidden: Hidden = "bernoulli"
+    hidden: Hidden | Literal["drelu"] = "bernoulli"
     grey_values: GreyValues = "auto"
 
     def _units(self):
-        return VISIBLE[self.visible](), HIDDEN[self.hidden](self.temperature)
+        return VISIBLE[self.visible](), hidden_units(self)
 
     @property
     def _is_binary(self):

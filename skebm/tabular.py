@@ -6,7 +6,7 @@ from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, estimator
 from skebm.base import BaseRBM, OfEncoding
 from skebm.encoding import Table
 from skebm.fitting import RateSchedule
-from skebm.rbm import HIDDEN, Hidden
+from skebm.rbm import Hidden, hidden_units
 
 
 @estimator
@@ -41,7 +41,7 @@ class CategoricalRBM(BaseRBM):
         How to handle a category that was not seen in `fit`: "ignore" treats the entry as missing
         and fills in its mean given the other entries; likelihoods then take 1 / (n + 1) for its
         probability, where n is the number of training rows.
-    hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
+    hidden : {"bernoulli", "spin", "relu", "nrelu", "drelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
 
     Attributes
@@ -62,6 +62,8 @@ class CategoricalRBM(BaseRBM):
         Zeros.
     scale_ : ndarray of shape (n_visible,)
         Ones.
+    gamma_plus_, gamma_minus_, theta_plus_, theta_minus_ : ndarray of shape (n_components,)
+        Parameters of the hidden units, if `hidden` is "drelu".
     %(fitted)s
 
     See Also
@@ -84,7 +86,7 @@ class CategoricalRBM(BaseRBM):
     """
 
     handle_unknown: Literal["error", "ignore"] = "error"
-    hidden: Hidden = "bernoulli"
+    hidden: Hidden | Literal["drelu"] = "bernoulli"
 
     categories_ = OfEncoding()
     kinds_ = OfEncoding()
@@ -97,7 +99,7 @@ class CategoricalRBM(BaseRBM):
         return Table("categorical", self.handle_unknown)
 
     def _units(self):
-        return self.encoding_.visible_units(self.temperature), HIDDEN[self.hidden](self.temperature)
+        return self.encoding_.visible_units(self.temperature), hidden_units(self)
 
 
 @estimator
@@ -203,6 +205,7 @@ class TabularRBM(CategoricalRBM):
     n_iter: NonNegativeInt | None = None
     max_grad_norm: PositiveFloat | None = 10.0
     learning_rate_schedule: RateSchedule = "linear"
+    hidden: Hidden = "bernoulli"
     kinds: Literal["auto"] | dict = "auto"
 
     _epochs = (5000, 20, 500)

@@ -26,6 +26,7 @@ from skebm.engine.units import (
     Bernoulli,
     Categorical,
     ContinuousBernoulli,
+    DoubleRectified,
     Gaussian,
     MeanBernoulli,
     Mixed,
@@ -66,6 +67,16 @@ def _interval(low, high, n=64):
 
 
 _steps = torch.arange(65).double()
+_two_sides = [torch.cat(parts) for parts in zip(_interval(-40, 0, 400), _interval(0, 40, 400))]
+
+
+def _slopes(shape):
+    """Curvatures and thresholds of double rectified units."""
+    rng = np.random.default_rng(8)
+    gammas, thetas = rng.uniform(0.6, 2, size=(2, *shape)), rng.normal(size=(2, *shape))
+    return [torch.from_numpy(np.asarray(values)) for values in (*gammas, *thetas)]
+
+
 UNITS = {
     "bernoulli": (Bernoulli, *_binary),
     "mean": (MeanBernoulli, *_binary),
@@ -76,6 +87,7 @@ UNITS = {
     "poisson": (Poisson, torch.arange(1000).double(), torch.ones(1000).double()),
     "rectified": (Rectified, *_interval(0.0, 40.0, 400)),
     "rectified of temperature 2": (lambda: Rectified(2.0), *_interval(0.0, 60.0, 400)),
+    "double rectified": (lambda: DoubleRectified(*_slopes(())), *_two_sides),
     "stepped": (SteppedSigmoid, _steps, torch.ones(65).double()),
     "stepped of temperature 2": (lambda: SteppedSigmoid(2.0), _steps, torch.ones(65).double()),
     "noisy relu": (NoisyRelu, _steps, torch.ones(65).double()),
@@ -131,6 +143,10 @@ MODELS = {
     "bernoulli-labelled": (lambda n: Bernoulli(), _labelled),
     "bernoulli-gaussian": (lambda n: Bernoulli(), lambda n: Gaussian()),
     "bernoulli-rectified": (lambda n: Bernoulli(), lambda n: Rectified()),
+    "bernoulli-double rectified": (
+        lambda n: Bernoulli(),
+        lambda n: DoubleRectified(*_slopes((n,))),
+    ),
     "spin-stepped": (lambda n: Spin(), lambda n: SteppedSigmoid(2.0)),
     "continuous-bernoulli": (lambda n: ContinuousBernoulli(), lambda n: Bernoulli()),
     "poisson-bernoulli": (lambda n: Poisson(), lambda n: Bernoulli()),

@@ -378,6 +378,8 @@ def fail(rank, size, how):
         rbm = GaussianRBM(6, hidden="relu", learning_rate=1e30, max_grad_norm=None, n_iter=2)
     elif how == "callback":
         rbm.set_callbacks(Broken())
+    elif how == "drift":
+        rbm.set_params(gradient=Drifts())
     elif how.startswith("update"):
         rbm.set_params(gradient=Killer(int(how.split()[1]), error="disk full"))
     elif rank == 1:
@@ -416,6 +418,15 @@ class Broken:
         raise OSError("broken pipe")
 
 
+class Drifts(PCD):
+    """Changes the parameters in one process only."""
+
+    def __call__(self, model, phases, state, noise):
+        super().__call__(model, phases, state, noise)
+        if dist.get_rank() == 1:
+            model.theta.mul_(1 + 1e-6)
+
+
 NAMED = "The process of rank 1 (of 2) failed: "
 FAILURES = {
     "missing value": (NAMED + "ValueError: X has missing entries", "X has missing entries"),
@@ -425,6 +436,7 @@ FAILURES = {
     "weights": ("sample_weight is False in the process of rank 0, and True in that of",) * 2,
     "other estimator": ("is at 'fit of BernoulliRBM', that of rank 1 at 'fit of Gaus",) * 2,
     "diverged": ("GaussianRBM diverged in epoch 1",) * 2,
+    "drift": ("The processes have different parameters after epoch 1",) * 2,
     "callback": ("broken pipe", "The process of rank 0 (of 2) failed: OSError: broken pipe"),
     "update 1": (NAMED + "OSError: disk full", "disk full"),
     "update 10": (NAMED + "OSError: disk full", "disk full"),

@@ -1,5 +1,6 @@
 """What the members of the family add."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -11,7 +12,16 @@ from sklearn.datasets import load_wine
 from sklearn.neural_network import BernoulliRBM as ScikitRBM
 
 import skebm.engine.batches as batches_module
-from skebm import PCD, BernoulliRBM, DropoutRBM, Exact, GaussianRBM
+from skebm import (
+    PCD,
+    BernoulliRBM,
+    CategoricalRBM,
+    DropoutRBM,
+    Exact,
+    GaussianRBM,
+    TabularRBM,
+    log_partition,
+)
 
 
 @pytest.fixture(scope="module")
@@ -334,3 +344,52 @@ def test_rounding_errors_of_a_scaler_are_no_values_outside_of_the_support():
     X[0, 0] = 1.001
     with pytest.warns(UserWarning, match=r"X has values from .* to 1.001"):
         BernoulliRBM(3, n_iter=1, random_state=0).fit(X)
+
+
+OF_DRELU = ("gamma_plus_", "gamma_minus_", "theta_plus_", "theta_minus_")
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_double_rectified_units_learn_their_parameters(temperature):
+    # A pattern that is present in a fifth of the rows: far from the symmetry of Gaussian units.
+    rng = np.random.default_rng(0)
+    present = rng.uniform(size=(2000, 1)) < 0.2
+    X = (rng.uniform(size=(2000, 10)) < np.where(present, 0.9, 0.1)).astype(float)
+    settings = {"temperature": temperature, "gradient": PCD(n_chains=200), "batch_size": 50}
+    settings |= {"learning_rate": 0.02, "random_state": 0, "hidden": "drelu"}
+    start = BernoulliRBM(1, n_iter=0, **settings).fit(X)
+    for name, value in zip(OF_DRELU, (1, 1, 0, 0)):
+        assert_array_equal(getattr(start, name), [value])
+    rbm = BernoulliRBM(1, n_iter=60, **settings).fit(X)
+    found = np.concatenate([getattr(rbm, name) for name in OF_DRELU])
+    assert np.abs(found - [1, 1, 0, 0]).max() > 0.1
+    rows = (np.arange(1024)[:, None] >> np.arange(10) & 1).astype(float)  # all of them
+    log_p = -rbm.free_energy(rows) / temperature
+    log_z = np.logaddexp.reduce(log_p)
+    estimate = log_partition(rbm, betas=2000, random_state=0)
+    assert abs(estimate.value - log_z) < 4 * estimate.stderr + 0.01
+    counts = np.bincount((X @ 2.0 ** np.arange(10)).astype(int), minlength=1024)
+    log_likelihood = counts @ (log_p - log_z) / len(X)
+    share = counts[counts > 0] / len(X)
+    independent = np.sum(X.mean(0) * np.log(X.mean(0)) + (1 - X.mean(0)) * np.log1p(-X.mean(0)))
+    assert independent + 0.6 < log_likelihood < share @ np.log(share)
+    # The energy, written down: F = −log ∫ exp(−E) dh, on a fine grid of h.
+    h = np.linspace(-30, 30, 60001)
+    up, down = np.maximum(h, 0), np.minimum(h, 0)
+    gammas, thetas = found[:2], found[2:]
+    energy = gammas[0] * up**2 / 2 + gammas[1] * down**2 / 2 + thetas[0] * up + thetas[1] * down
+    field = rbm.intercept_hidden_ + X[:3] @ rbm.components_.T  # (3, 1)
+    integral = np.exp((field * h - energy) / temperature).sum(1) * (h[1] - h[0])
+    F = -X[:3] @ rbm.intercept_visible_ - temperature * np.log(integral)
+    assert_allclose(rbm.free_energy(X[:3]), F, rtol=1e-4)
+    again = pickle.loads(pickle.dumps(rbm)).set_params(warm_start=True, n_iter=1).fit(X)
+    assert (np.concatenate([getattr(again, name) for name in OF_DRELU]) != found).any()
+
+
+def test_double_rectified_units_are_offered_where_the_visible_units_are_bounded():
+    X = np.array([["a", "x"], ["b", "y"]] * 20)
+    rbm = CategoricalRBM("auto", hidden="drelu", learning_rate=0.01, n_iter=2).fit(X)
+    assert rbm.gamma_plus_.shape == (rbm.n_components_,) == (16,)
+    for Estimator in (GaussianRBM, TabularRBM, DropoutRBM):
+        with pytest.raises(ValueError, match="'hidden' parameter"):
+            Estimator(hidden="drelu").fit(X)

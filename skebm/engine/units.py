@@ -693,6 +693,98 @@ class Rectified(Units):
         return self.temperature
 
 
+class DoubleRectified(Units):
+    """x ∈ ℝ:  log_base −γ₊x₊²/2 − γ₋x₋²/2 − θ₊x₊ − θ₋x₋,   x₊ = max(x, 0), x₋ = min(x, 0).
+
+    With a₊ = (f − θ₊)/√γ₊, a₋ = (θ₋ − f)/√γ₋, the cumulant C and the mean R of rectified units:
+
+        cumulant log(Z₊ + Z₋),   Z_± = exp(C(a_±))/√γ_±
+        mean (Z₊ R(a₊)/√γ₊ − Z₋ R(a₋)/√γ₋)/(Z₊ + Z₋)
+
+    J. Tubiana, S. Cocco, R. Monasson (2019). Learning protein constitutive motifs from sequence
+    data. eLife 8.
+
+    Parameters
+    ----------
+    gamma_plus, gamma_minus, theta_plus, theta_minus : Tensor of shape (n_units,)
+    """
+
+    energy_parameters = ("gamma_plus", "gamma_minus", "theta_plus", "theta_minus")
+    #: Bounds of the curvatures γ.
+    bounds = (0.05, 20.0)
+
+    def __init__(
+        self, gamma_plus: Tensor, gamma_minus: Tensor, theta_plus: Tensor, theta_minus: Tensor
+    ):
+        self.gamma_plus, self.gamma_minus = gamma_plus, gamma_minus
+        self.theta_plus, self.theta_minus = theta_plus, theta_minus
+        self.half = Rectified()
+
+    def parameters(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self.energy_parameters}
+
+    def confine_(self) -> None:
+        self.gamma_plus.clamp_(*self.bounds)
+        self.gamma_minus.clamp_(*self.bounds)
+
+    def _halves(self, field: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """a₊, a₋, log Z₊ and log Z₋, of the shape of `field`."""
+        above = (field - self.theta_plus) * self.gamma_plus.rsqrt()
+        below = (self.theta_minus - field) * self.gamma_minus.rsqrt()
+        log_above = self.half.cumulant(above[..., None]) - self.gamma_plus.log() / 2
+        log_below = self.half.cumulant(below[..., None]) - self.gamma_minus.log() / 2
+        return above, below, log_above, log_below
+
+    def mean(self, field: Tensor, out: Tensor | None = None) -> Tensor:
+        above, below, log_above, log_below = self._halves(field)
+        share = (log_above - log_below).sigmoid()
+        up = share * self.half.mean(above) * self.gamma_plus.rsqrt()
+        return _into(out, up - (1 - share) * self.half.mean(below) * self.gamma_minus.rsqrt())
+
+    def sample(self, field: Tensor, noise: Noise, out: Tensor | None = None) -> Tensor:
+        above, below, log_above, log_below = self._halves(field)
+        is_above = noise.uniform(field) < (log_above - log_below).sigmoid()
+        size = self.half.sample(torch.where(is_above, above, below), noise)
+        up, down = size * self.gamma_plus.rsqrt(), size * self.gamma_minus.rsqrt()
+        return _into(out, torch.where(is_above, up, -down))
+
+    def cumulant_terms(self, field: Tensor) -> Tensor:
+        return torch.logaddexp(*self._halves(field)[2:])
+
+    def cumulant(self, field: Tensor) -> Tensor:
+        return self.cumulant_terms(field).sum(-1)
+
+    def log_base(self, x: Tensor) -> Tensor:
+        up, down = x.clamp(min=0), x.clamp(max=0)
+        above = (self.gamma_plus * up / 2 + self.theta_plus) * up
+        return -(above + (self.gamma_minus * down / 2 + self.theta_minus) * down).sum(-1)
+
+    def log_base_grad(self, x: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        up, down = x.clamp(min=0), x.clamp(max=0)
+        return self._gradients(up.square(), down.square(), up, down, weight)
+
+    def cumulant_grad(self, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        above, below, log_above, log_below = self._halves(field)
+        share = (log_above - log_below).sigmoid()
+        up, down = self.half.mean(above), self.half.mean(below)
+        # E[y²] = 1 + a E[y] for y > 0 with the density ∝ exp(a y − y²/2).
+        squares = (1 + above * up).clamp(min=0), (1 + below * down).clamp(min=0)
+        return self._gradients(
+            share * squares[0] / self.gamma_plus,
+            (1 - share) * squares[1] / self.gamma_minus,
+            share * up * self.gamma_plus.rsqrt(),
+            (share - 1) * down * self.gamma_minus.rsqrt(),
+            weight,
+        )
+
+    def _gradients(
+        self, square_up: Tensor, square_down: Tensor, up: Tensor, down: Tensor, weight: Tensor
+    ) -> dict[str, Tensor]:
+        """Σ_i weight_i ∂log_base/∂φ, given (expected) values of x₊², x₋², x₊ and x₋."""
+        halves = (-square_up / 2, -square_down / 2, -up, -down)
+        return {n: weight @ value for n, value in zip(self.energy_parameters, halves)}
+
+
 class SteppedSigmoid(Units):
     """x ∈ {0, …, N}:  the number of ones among N binary copies with biases −½, −3/2, ….
 
