@@ -523,9 +523,10 @@ def moments(X, sample_weight, table=lambda rows: rows):
             "1 sample has no standard deviation: pass at least two samples with a positive weight. "
             "What the first call of `partial_fit` finds holds for all later calls."
         )
-    mean, scale = as_array(scaler.mean_), as_array(scaler.scale_)
     if processes.size > 1:
         mean, scale = _moments_of_all(scaler, processes)
+    else:
+        mean, scale = as_array(scaler.mean_), as_array(scaler.scale_)
     scale = scale.astype(np.float32).astype(np.float64)
     return np.round(mean / scale * 2**16) / 2**16 * scale, scale
 

@@ -274,13 +274,15 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
 
     def _batches(self, data):
         """The rows of a fit as batches."""
+        dtype = devices.float_type(data.rows.dtype) if data.dtype is None else data.dtype
+        dtypes = current().exchange("types of numbers", dtype)
         return Batches(
             data.rows,
             data.weight,
             batch_size=self.batch_size,
             shuffle=self.shuffle,
             device=devices.resolve(self.device),
-            dtype=devices.float_type(data.rows.dtype) if data.dtype is None else data.dtype,
+            dtype=np.result_type(*dtypes),
             scaling=data.scaling,
             targets=data.targets,
             processes=current(),
@@ -635,10 +637,11 @@ class EarlyStopping:
 def generator_of(random_state):
     """The generator of a fit; all processes that train one model have the same numbers."""
     rng, processes = check_random_state(random_state), current()
+    if processes.size > 1 and random_state is None:
+        seed = seed_of(rng) if processes.rank == 0 else 0
+        return np.random.RandomState(processes.first("the seed", seed))
     if processes.size > 1:
-        state = processes.first("the random state", rng.get_state())
-        rng = np.random.RandomState() if random_state is None else rng
-        rng.set_state(state)
+        rng.set_state(processes.first("the random state", rng.get_state()))
     return rng
 
 

@@ -21,6 +21,7 @@ import skebm
 from skebm import (
     CD,
     PCD,
+    PTT,
     BernoulliRBM,
     CategoricalRBM,
     ConvRBM,
@@ -68,6 +69,8 @@ VARIANTS = [
     BernoulliRBM(n_components=4, gradient=Exact(), centered=False),
     BernoulliRBM(sparsity_target=0.1, max_norm=2.0, precision="medium", n_iter=4),
     BernoulliRBM(visible="spin", hidden="spin", n_iter=4),
+    BernoulliRBM(gradient=PTT(n_chains=20, interval=2), n_iter=4),
+    BernoulliRBM(hidden="drelu", learning_rate=0.01, n_iter=4),
     DropoutRBM(drop="energy", dropout=0.2, n_iter=4),
     ConvRBM(pool_size=2, kernel_size=3, gradient="pcd", sparsity_target=0.1, n_iter=3),
     ConvRBM(visible="gaussian", stride=2, optimizer="adam", learning_rate=0.01, n_iter=3),

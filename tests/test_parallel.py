@@ -130,8 +130,11 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "weighted"),
+    [(SETTINGS["plain"], False), *((settings, True) for settings in SETTINGS.values())],
+    ids=["no weights", *SETTINGS],
+)
 def test_with_the_exact_gradient_the_fit_is_that_of_one_process(four, settings, weighted):
     X = np.asarray(digits()[0] > 0.5, dtype=np.float64)
     weight = np.random.default_rng(0).uniform(0.1, 2, 200) if weighted else None
@@ -376,8 +379,10 @@ def fail(rank, size, how):
     rbm, weight = BernoulliRBM(**TRAINING), None
     if how == "diverged":
         rbm = GaussianRBM(6, hidden="relu", learning_rate=1e30, max_grad_norm=None, n_iter=2)
-    elif how == "callback":
-        rbm.set_callbacks(Broken())
+    elif how.startswith("callback"):
+        rbm.set_params(centered=False).set_callbacks(Broken(how.split()[1]))
+    elif how == "start":
+        rbm.set_params(gradient=FailsToStart())
     elif how == "drift":
         rbm.set_params(gradient=Drifts())
     elif how.startswith("update"):
@@ -409,13 +414,28 @@ def fail(rank, size, how):
 
 
 class Broken:
-    """A callback that fails."""
+    """A callback that fails at the begin or at the end of an epoch."""
+
+    def __init__(self, at):
+        self.at = at
 
     def setup(self, estimator, context): ...
     def teardown(self, estimator, context): ...
-    def on_fit_task_begin(self, estimator, context): ...
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name == "epoch" and self.at == "begin":
+            raise OSError("broken pipe")
+
     def on_fit_task_end(self, estimator, context):
         raise OSError("broken pipe")
+
+
+class FailsToStart(PCD):
+    """A gradient that fails before the first update."""
+
+    def start(self, *args):
+        if dist.get_rank() == 1:
+            raise MemoryError("no memory")
+        return super().start(*args)
 
 
 class Drifts(PCD):
@@ -437,7 +457,9 @@ FAILURES = {
     "other estimator": ("is at 'fit of BernoulliRBM', that of rank 1 at 'fit of Gaus",) * 2,
     "diverged": ("GaussianRBM diverged in epoch 1",) * 2,
     "drift": ("The processes have different parameters after epoch 1",) * 2,
-    "callback": ("broken pipe", "The process of rank 0 (of 2) failed: OSError: broken pipe"),
+    "callback begin": ("broken pipe", "The process of rank 0 (of 2) failed: OSError: broken pipe"),
+    "callback end": ("broken pipe", "The process of rank 0 (of 2) failed: OSError: broken pipe"),
+    "start": (NAMED + "MemoryError: no memory", "no memory"),
     "update 1": (NAMED + "OSError: disk full", "disk full"),
     "update 10": (NAMED + "OSError: disk full", "disk full"),
     "update 21": (NAMED + "OSError: disk full", "disk full"),  # the last one of the fit
@@ -562,6 +584,26 @@ def test_callbacks_and_lines_are_those_of_rank_0(two, tmp_path):
 
 def fit_equal_rows(rank, size):
     return BernoulliRBM(gradient=PCD(n_chains=40), **TRAINING).fit(digits()[0])
+
+
+def fit_types(rank, size):
+    """Fits of rows of different types, of unknown targets, and without a seed."""
+    X, y = (share(array, rank, size) for array in iris())
+    rows = X.to_numpy().astype(np.float32 if rank else np.float64)
+    rbm = GaussianRBM(**TRAINING).fit(rows)
+    y = np.where(np.arange(len(y)) < (0 if rank else 100), y, np.nan)
+    regressor = DBNRegressor((4,), n_iter=2, random_state=0).fit(X, y)
+    unseeded = [GaussianRBM(4, n_iter=1).fit(rows).components_ for _ in range(2)]
+    return state(rbm), rbm.components_.dtype, state(regressor), *unseeded
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_types_and_unknown_targets_may_differ(two):
+    first, other = two.results(fit_types)
+    assert first[:3] == other[:3]
+    assert first[1] == np.float64
+    assert (first[3] == other[3]).all()
+    assert (first[3] != first[4]).any()
 
 
 def test_processes_have_different_random_numbers(two):

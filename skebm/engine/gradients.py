@@ -354,7 +354,7 @@ class PTT(Gradient):
             "rungs": W.new_empty(0, len(model.theta)),
             "rung_states": W.new_empty(0, n_chains, model.n_visible),
             "swap_rate": W.new_ones(1),  # of each pair of neighbours, the last with the model
-            "clock": W.new_zeros(()),  # number of updates
+            "clock": W.new_zeros((), dtype=torch.int64),  # number of updates
             "rate": W.new_ones(()),
             "last_theta": model.theta.clone(),
             "last_states": model.start(n_chains, noise),
@@ -377,10 +377,11 @@ class PTT(Gradient):
             return
         state["clock"] += 1
         if state["clock"] % self.interval == 0:
-            self._climb(model, phases.model, state, noise)
+            self._climb(model, phases, state, noise)
 
-    def _climb(self, model: RBM, of_model: Joint, state: State, noise: Noise) -> None:
+    def _climb(self, model: RBM, phases: Phases, state: State, noise: Noise) -> None:
         """A sweep of the ladder, and what follows from its probabilities of acceptance."""
+        of_model = phases.model
         models = [*(model.at(theta) for theta in state["rungs"]), model]
         before = of_model.v.clone()
         states = [before, *state["rung_states"], before]
@@ -389,12 +390,15 @@ class PTT(Gradient):
             state["rung_states"] = torch.stack(states[1:-1])
         state["swap_rate"].lerp_(accepted, 0.1)
         state["rate"].mul_(1.05).clamp_(max=1)
-        if accepted[-1] < FREEZE and len(models) + 2 <= self.max_rungs:
-            if accepted[-1] < GO_BACK:
-                model.theta.copy_(state["last_theta"])
-                states[-1] = state["last_states"]
-                state["rate"].div_(2)
-            self._freeze(state)
+        is_full = len(models) + 1 >= self.max_rungs
+        if accepted[-1] < GO_BACK and not is_full:
+            model.theta.copy_(state["last_theta"])
+            states[-1] = state["last_states"]
+            state["rate"].div_(2)
+            model.hidden.mean(model.hidden_field(phases.data.v), out=phases.data.h)
+        if accepted[-1] < FREEZE:
+            if not is_full and not (state["rungs"] == state["last_theta"]).all(1).any():
+                self._freeze(state)
             self._thin(model, state)
         state["last_theta"].copy_(model.theta)
         state["last_states"].copy_(states[-1])

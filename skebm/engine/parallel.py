@@ -104,6 +104,7 @@ class Group(Processes):
 
     @contextmanager
     def updates(self, tensors: Sequence[Tensor], n_updates: int) -> Iterator[None]:
+        self.exchange("the start of an epoch", None)  # failures from before are reported here
         self._buffer = tensors[0].new_zeros(1 + sum(tensor.numel() for tensor in tensors))
         self._updates_left = n_updates
         try:
@@ -133,8 +134,8 @@ class Group(Processes):
         buffer = self._buffer
         assert buffer is not None
         buffer[-1] = float(failed)
-        self._call(dist.all_reduce, buffer, group=self.group)
         self._updates_left -= 1
+        self._call(dist.all_reduce, buffer, group=self.group)
         if not failed and buffer[-1] != 0:
             self._check(self._gather(("an update", None, None)))
 
@@ -238,7 +239,8 @@ def data_parallel(group: dist.ProcessGroup | None = None) -> Iterator[None]:
     with the same number of processes and the same rows in each of them are equal bit for bit.
 
     `history_` has the means of the processes. Callbacks and `verbose` act in the process of rank 0
-    only. All other methods, such as `transform`, work on the rows of their process alone.
+    only. All other methods, such as `transform`, work on the rows of their process alone. Every
+    process needs a row whose weight is positive.
     `fine_tune="up-down"` is not supported. Searches and ensembles must not start threads or
     processes of their own (n_jobs=None): a fit in a process that they start would use one share of
     the rows only.

@@ -183,8 +183,14 @@ def test_training_goes_back_where_it_moves_too_fast():
     assert_close(model.theta, before)
     assert_close(state["rungs"], before[None])
     assert state["rate"] == 0.5
+    assert_close(phases.data.h, model.hidden.mean(model.hidden_field(phases.data.v)))
+    model.theta.mul_(30)
+    gradient(model, phases, state, noise)  # back to the same model, which is a rung already
+    assert len(state["rungs"]) == 1
+    rate = state["rate"].item()
+    assert rate == 0.525 / 2
     gradient(model, phases, state, noise)
-    assert state["rate"] == 0.525
+    assert state["rate"].item() == pytest.approx(1.05 * rate)
 
 
 def test_the_rate_of_a_gradient_is_a_factor_of_its_step():
