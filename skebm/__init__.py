@@ -20,6 +20,7 @@ from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo
 from skebm.imputer import RBMImputer
 from skebm.networks import DBNClassifier, DBNRegressor
 from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM, PoissonRBM
+from skebm.sequences import contact_map, effective_couplings, sequence_weights, zero_sum_gauge
 from skebm.tabular import CategoricalRBM, TabularRBM
 
 __all__ = [
@@ -49,10 +50,14 @@ __all__ = [
     "TabularRBM",
     "TrainingDisplay",
     "autocorrelation_time",
+    "contact_map",
     "data_parallel",
+    "effective_couplings",
     "effective_sample_size",
     "log_likelihood",
     "log_partition",
     "pseudo_likelihood",
     "r_hat",
+    "sequence_weights",
+    "zero_sum_gauge",
 ]

@@ -39,6 +39,7 @@ ORDER = {
     "skebm._shared": 0,
     "skebm.tensors": 1,
     "skebm.diagnostics": 20,
+    "skebm.sequences": 23,
     "skebm.encoding": 20,
     "skebm.fitting": 21,
     "skebm.fitted": 22,
