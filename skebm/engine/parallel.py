@@ -241,9 +241,9 @@ def data_parallel(group: dist.ProcessGroup | None = None) -> Iterator[None]:
     `history_` has the means of the processes. Callbacks and `verbose` act in the process of rank 0
     only. All other methods, such as `transform`, work on the rows of their process alone. Every
     process needs a row whose weight is positive.
-    `fine_tune="up-down"` and `gradient="ptt"` are not supported. Searches and ensembles must not start threads or
-    processes of their own (n_jobs=None): a fit in a process that they start would use one share of
-    the rows only.
+    `fine_tune="up-down"` and `gradient="ptt"` are not supported. Searches and ensembles must not
+    start threads or processes of their own (n_jobs=None): a fit in a process that they start would
+    use one share of the rows only.
 
     See Also
     --------
