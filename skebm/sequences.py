@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import Unvalidated, validated
 from skebm._sklearn import Interval
+from skebm.engine.products import product
 from skebm.fitted import FittedModel
 from skebm.tensors import as_array
 
@@ -73,10 +74,12 @@ def sequence_weights(X: Unvalidated, threshold: Share = 0.8) -> np.ndarray:
     for start, (_, codes) in zip(first, pairs):
         one_hot[torch.arange(n), torch.from_numpy(codes.ravel() + start)] = 1
     least = math.ceil(threshold * n_columns - 1e-9)
+    precision = "medium" if n_columns <= 256 else "highest"  # bfloat16 has integers up to 256
     similar = torch.zeros(n)
     for a in range(0, n, BLOCK):
         for b in range(a, n, BLOCK):  # pairs of blocks, each once
-            equal = one_hot[a : a + BLOCK] @ one_hot[b : b + BLOCK].T  # numbers of equal entries
+            rows, others = one_hot[a : a + BLOCK], one_hot[b : b + BLOCK]
+            equal = product(rows, others.T, None, precision)  # numbers of equal entries
             are_similar = (equal >= least).float()
             similar[a : a + BLOCK] += are_similar.sum(1)
             if b > a:

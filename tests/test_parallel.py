@@ -254,7 +254,7 @@ def of_all_kinds():
         "ConvRBM": (ConvRBM(kernel_size=3, pool_size=2, **t), X),
         "CategoricalRBM": (CategoricalRBM(**t), table()[["kind", "count"]].astype(str)),
         "TabularRBM": (TabularRBM(**t), table()),
-        "RBMImputer": (RBMImputer(BernoulliRBM(**t)), holes),
+        "RBMImputer": (RBMImputer(BernoulliRBM(**t), random_state=0), holes),
         "RBMClassifier": (RBMClassifier(unlabeled=-1, **t | stopping), X, some),
         "generative": (RBMClassifier(objective="generative", **t), X, y),
         "DBN": (DBN((6, 4), n_iter=2, random_state=0), X),

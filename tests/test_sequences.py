@@ -38,6 +38,18 @@ def test_weights_are_those_of_a_count_of_all_pairs(codes, threshold, block):
         module.BLOCK = before
 
 
+@pytest.mark.parametrize("n_columns", [100, 300])
+def test_weights_of_many_sequences(n_columns):
+    rng = np.random.default_rng(0)
+    families = rng.integers(21, size=(30, n_columns)).repeat(20, axis=0)
+    X = np.where(
+        rng.uniform(size=families.shape) < 0.1, rng.integers(21, size=families.shape), families
+    )
+    expected = 1 / ((X[:, None] == X).mean(2) >= 0.8 - 1e-12).sum(1)
+    assert expected.min() < 0.1
+    assert_allclose(sequence_weights(X), expected)
+
+
 def test_weights_refuse_what_is_no_table():
     with pytest.raises(ValueError, match="one in each row"):
         sequence_weights(["ACD", "ACE"])
