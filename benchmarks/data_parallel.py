@@ -78,6 +78,7 @@ def fit(n_threads, n_epochs, seed, scored):
     rbm = skebm.BernoulliRBM(1024, batch_size=2048, n_iter=n_epochs, random_state=seed)
     with skebm.data_parallel():
         rbm.fit(np.array_split(X, size)[rank])
+    dist.destroy_process_group()
     warnings.simplefilter("ignore")  # log Z is estimated in the same way for both
     if rank > 0:
         return
