@@ -170,10 +170,10 @@ class ChainsMixin:
             )
             total: Any = 0.0
             for v, accepted in sweeps:  # noqa: B007
-                total += accepted.cpu().numpy()
+                total = total + accepted  # on the device
             fitted = FittedModel(self)
             if method == "ptt" and n_steps:
-                fitted.check_ladder(total / n_steps)
+                fitted.check_ladder((total / n_steps).cpu().numpy())
             return fitted.present(fitted.rows(model, v).cpu().numpy())
 
     @validated
@@ -207,14 +207,16 @@ class ChainsMixin:
             )
             fitted = FittedModel(self)
             draws = np.empty((n_chains, n_steps, v.shape[1]), dtype=fitted.dtype)
-            swapped: Any = 0.0
+            swapped = torch.zeros(()) if betas is None else torch.zeros_like(betas[1:])
             for step, (v, accepted) in enumerate(sweeps):
                 draws[:, step] = fitted.rows(model, v).cpu().numpy()
-                swapped += accepted.cpu().numpy() / n_steps
+                swapped = swapped + accepted / n_steps
+        if method == "gibbs":
+            return Chains(draws, None, None)
+        swap_rates = swapped.cpu().numpy()
         if method == "ptt" and n_steps:
-            fitted.check_ladder(swapped)
-        levels = None if betas is None else betas.cpu().numpy()
-        return Chains(draws, levels, None if method == "gibbs" else swapped)
+            fitted.check_ladder(swap_rates)
+        return Chains(draws, None if betas is None else betas.cpu().numpy(), swap_rates)
 
     @returns_like_x
     @validated

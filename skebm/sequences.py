@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import Unvalidated, validated
@@ -68,11 +69,8 @@ def sequence_weights(X: Unvalidated, threshold: Share = 0.8) -> np.ndarray:
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X has the shape {X.shape}; pass a table of sequences, one in each row.")
     n, n_columns = X.shape
-    pairs = [np.unique(column, return_inverse=True) for column in X.T]
-    first = np.cumsum([0, *(len(values) for values, _ in pairs)])
-    one_hot = torch.zeros(n, int(first[-1]))
-    for start, (_, codes) in zip(first, pairs):
-        one_hot[torch.arange(n), torch.from_numpy(codes.ravel() + start)] = 1
+    encoder = OneHotEncoder(sparse_output=False, dtype=np.float32)
+    one_hot = torch.from_numpy(encoder.fit_transform(X))
     least = math.ceil(threshold * n_columns - 1e-9)
     precision = "medium" if n_columns <= 256 else "highest"  # bfloat16 has integers up to 256
     similar = torch.zeros(n)
@@ -87,16 +85,20 @@ def sequence_weights(X: Unvalidated, threshold: Share = 0.8) -> np.ndarray:
     return 1 / similar.double().numpy()
 
 
-def _columns_of_units(estimator: Any) -> np.ndarray:
-    """The column that each visible unit belongs to, for a model of categories: (n_visible,)."""
+def _units_of_columns(estimator: Any) -> np.ndarray:
+    """Which visible units belong to each column of a model of categories: (n_columns, n_visible).
+
+    The array has ones and zeros.
+    """
     check_is_fitted(estimator)
     kinds = getattr(estimator, "kinds_", None)
     if kinds is None or set(kinds) != {"categorical"}:
         raise ValueError(
             f"{type(estimator).__name__} is no model of categories; pass a fitted CategoricalRBM."
         )
-    columns: np.ndarray = estimator.encoding_.column_of_unit(estimator.components_.shape[1])
-    return columns
+    columns = estimator.encoding_.column_of_unit(estimator.components_.shape[1])
+    members: np.ndarray = (columns == np.arange(len(kinds))[:, None]).astype(np.float64)
+    return members
 
 
 def zero_sum_gauge(estimator: Any) -> Any:
@@ -125,8 +127,7 @@ def zero_sum_gauge(estimator: Any) -> Any:
     >>> bool(np.abs(rbm.components_[:, :2].sum(1)).max() < 1e-5)
     True
     """
-    columns = _columns_of_units(estimator)
-    members = columns == np.unique(columns)[:, None]  # (n_columns, n_visible)
+    members = _units_of_columns(estimator)
     share = members / members.sum(1, keepdims=True)
     W = estimator.components_.astype(np.float64)
     means = W @ share.T  # (n_components, n_columns)
@@ -176,7 +177,7 @@ def effective_couplings(estimator: Any, X: Any) -> np.ndarray:
     >>> bool(J[0, 2] > 0 > J[0, 3])
     True
     """
-    columns = _columns_of_units(estimator)
+    members = _units_of_columns(estimator)
     gauged = zero_sum_gauge(estimator)
     fitted = FittedModel(gauged)
 
@@ -188,7 +189,7 @@ def effective_couplings(estimator: Any, X: Any) -> np.ndarray:
     variance = fitted.apply(variances, X).mean(0, dtype=np.float64)
     W = gauged.components_.astype(np.float64) / gauged.temperature
     J = W.T @ (variance[:, None] * W)  # (n_visible, n_visible)
-    J[columns[:, None] == columns] = 0
+    J[members.T @ members == 1] = 0
     return J
 
 
@@ -228,8 +229,7 @@ def contact_map(estimator: Any, X: Any) -> np.ndarray:
     >>> [int(i) for i in np.unravel_index(np.nanargmax(score), score.shape)]
     [1, 4]
     """
-    columns = _columns_of_units(estimator)
-    members = (columns == np.unique(columns)[:, None]).astype(np.float64)  # (n_columns, n_visible)
+    members = _units_of_columns(estimator)
     J = effective_couplings(estimator, X)
     norms = np.sqrt(members @ np.square(J) @ members.T)  # (n_columns, n_columns)
     n = len(norms)

@@ -152,12 +152,13 @@ class Batches:
         #: The number of visits of each process.
         self.counts = processes.exchange("the number of rows", len(visits))
         self.n = sum(self.counts)
-        self.n_batches = -(-self.n // min(batch_size, self.n))
-        self.batch_size, self.slots = self._slots(len(visits), min(batch_size, self.n))
+        batch_size = min(batch_size, self.n)
+        self.n_batches = -(-self.n // batch_size)
+        self.batch_size, self.slots = self._slots(len(visits), batch_size)
         self.equal = processes.size == 1 and bool((weight == 1).all())
         kind = getattr(torch, dtype.name)
         self.visits = torch.as_tensor(visits, device=device)  # (n_visits,)
-        self.weight = torch.as_tensor(weight / min(batch_size, self.n), device=device).to(kind)
+        self.weight = torch.as_tensor(weight / batch_size, device=device).to(kind)
         self.mean = self.encode(torch.as_tensor(mean, device=device)).to(kind)
         if targets is not None:
             self.mean = torch.cat([self.mean, torch.as_tensor(target_mean).to(self.mean)])

@@ -58,11 +58,11 @@ def exchange_(models: Sequence[RBM], states: list[Tensor], noise: Noise) -> Tens
     return torch.stack(accepted)
 
 
-def sweep_(models: Sequence[RBM], states: list[Tensor], noise: Noise, n_steps: int = 1) -> Tensor:
+def sweep_(models: Sequence[RBM], states: list[Tensor], noise: Noise) -> Tensor:
     """One sweep of all rungs; see `exchange_`. The states of the last rung make no transition."""
     states[0] = models[0].start(len(states[0]), noise)
     for k, model in enumerate(models[:-1], 1):
-        states[k] = run(model, states[k], noise, n_steps=n_steps)
+        states[k] = run(model, states[k], noise, n_steps=1)
     return exchange_(models, states, noise)
 
 
