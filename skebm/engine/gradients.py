@@ -22,9 +22,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from skebm._shared import PositiveInt, estimator
+from skebm._shared import Fraction, PositiveInt, estimator
 from skebm._sklearn import BaseEstimator
-from skebm.engine.ladder import log_ratio, sweep_
+from skebm.engine.ladder import sweep_, works
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.partition import countable_layer
@@ -76,6 +76,8 @@ class Gradient(BaseEstimator, ABC):
     n_levels: int = 1
     #: Whether the k-th state of the model starts from the k-th row of data, and has its weight.
     paired: ClassVar[bool] = False
+    #: The largest share of a deviation of the model from the data that an update removes.
+    relaxation: float | None = None
 
     @property
     def largest_start(self) -> float:
@@ -270,6 +272,8 @@ class ParallelTempering(Gradient):
 #: Below the first probability of acceptance, the model of the sweep before becomes a rung; below
 #: the second, training goes back to it; above the third, neighbours of a rung do not need it.
 FREEZE, GO_BACK, NEEDLESS = 0.3, 0.1, 0.5
+#: Exchanges of the states of two rungs in a sweep, each time with other partners.
+ROUNDS = 10
 
 
 @estimator
@@ -302,7 +306,11 @@ class PTT(Gradient):
     interval : int, default=10
         Number of updates between two sweeps of the ladder.
     max_rungs : int, default=100
-        Largest number of rungs, the model included. With 1, the method is the same as :class:`PCD`.
+        Largest number of rungs, the model included. With 1, and without `relaxation`, the method
+        is the same as :class:`PCD`.
+    relaxation : float or None, default=0.03
+        Largest share of a deviation of the model from the data that an update removes, between 0
+        and 1: the gradient is a damped natural gradient [3]_. None is the plain gradient.
 
     Notes
     -----
@@ -313,16 +321,22 @@ class PTT(Gradient):
     the parameters.
 
     A sweep of the ladder costs about four Gibbs sweeps on each rung. New models have small weights
-    (a standard deviation of 0.1 at most), so that the first model is near the reference model. The
-    learning rate must be small, 0.02 or less: shares of modes that change faster than states climb
-    the ladder are not learned. Look at "swap_rate_min": if it is near zero, the shares of modes in
-    samples are not to be trusted.
+    (a standard deviation of 0.1 at most), so that the first model is near the reference model.
+    Look at "swap_rate_min": if it is near zero, the shares of modes in samples are not to be
+    trusted.
+
+    A small change of the parameters can move a large share of the probability between modes.
+    Shares that change faster than states climb the ladder are not learned, whence `relaxation`:
+    with the learning rate η, the plain gradient g becomes (1 + (η / relaxation) F)⁻¹ g, where F is
+    the Fisher information, estimated from the chains. Directions with a small variance are learned
+    as before. Convolutional layers have the plain gradient.
 
     References
     ----------
     .. [1] N. Béreux, A. Decelle, C. Furtlehner, L. Rosset, B. Seoane (2025). Fast training and
        sampling of restricted Boltzmann machines. ICLR.
     .. [2] N. Béreux and others (2026). Parallel trajectory tempering. arXiv 2607.27077.
+    .. [3] S. Amari (1998). Natural gradient works efficiently in learning. Neural Computation 10.
 
     Examples
     --------
@@ -335,6 +349,7 @@ class PTT(Gradient):
     n_steps: PositiveInt = field(default=1, kw_only=False)
     interval: PositiveInt = field(default=10, kw_only=False)
     max_rungs: PositiveInt = field(default=100, kw_only=False)
+    relaxation: Fraction | None = field(default=0.03, kw_only=False)
     capturable = False
     divisible = False
 
@@ -385,7 +400,7 @@ class PTT(Gradient):
         models = [*(model.at(theta) for theta in state["rungs"]), model]
         before = of_model.v.clone()
         states = [before, *state["rung_states"], before]
-        accepted = sweep_(models, states, noise)
+        accepted = sweep_(models, states, noise, n_rounds=ROUNDS)
         if len(models) > 1:
             state["rung_states"] = torch.stack(states[1:-1])
         state["swap_rate"].lerp_(accepted, 0.1)
@@ -420,7 +435,8 @@ class PTT(Gradient):
         models = [model.at(theta) for theta in state["rungs"]]
         states = state["rung_states"]
         for k in range(2, len(models)):  # rung k − 1 of those that are stored
-            ratio = log_ratio(models, k - 1, k + 1, states[k - 2], states[k])
+            low, high = (works(models, k - 1, k + 1, states[i]) for i in (k - 2, k))
+            ratio = high - low
             rate = ratio.clamp(max=0).exp().mean()
             if rate > NEEDLESS:
                 kept = [i for i in range(len(models)) if i != k - 1]

@@ -35,35 +35,47 @@ def free_energy(models: Sequence[RBM], k: int, v: Tensor) -> Tensor:
     return models[0].free_energy(v, 0.0) if k == 0 else models[k - 1].free_energy(v)
 
 
-def log_ratio(models: Sequence[RBM], k: int, j: int, v: Tensor, w: Tensor) -> Tensor:
-    """log of the Metropolis ratio for an exchange of v (on rung k) and w (on rung j): (n,)."""
-    here = free_energy(models, k, v) + free_energy(models, j, w)
-    return here - free_energy(models, k, w) - free_energy(models, j, v)
+def works(models: Sequence[RBM], k: int, j: int, v: Tensor) -> Tensor:
+    """F_j(v) − F_k(v) of states: (n,)."""
+    return free_energy(models, j, v) - free_energy(models, k, v)
 
 
-def exchange_(models: Sequence[RBM], states: list[Tensor], noise: Noise) -> Tensor:
+def exchange_(
+    models: Sequence[RBM], states: list[Tensor], noise: Noise, *, n_rounds: int = 1
+) -> Tensor:
     """Exchange states between neighbours, even pairs and then odd ones.
 
-    `states[k]` (n_chains, n_visible) are those of rung k; the list is changed. The function returns
-    the mean probability of acceptance in each pair, (n_rungs − 1,).
+    `states[k]` (n_chains, n_visible) are those of rung k; the list is changed. The k-th states of
+    two rungs are partners; in each round after the first, partners are drawn at random. The
+    function returns the mean probability of acceptance in each pair of rungs, (n_rungs − 1,).
     """
     accepted = [states[0].new_zeros(()) for _ in models]
+    n = len(states[0])
     for first in range(2):
         for k in range(first, len(models), 2):
-            v, w = states[k], states[k + 1]
-            ratio = log_ratio(models, k, k + 1, v, w)
-            swap = (noise.uniform(ratio).log() < ratio)[:, None]
-            states[k], states[k + 1] = torch.where(swap, w, v), torch.where(swap, v, w)
-            accepted[k] = ratio.clamp(max=0).exp().mean()
+            both = torch.cat(states[k : k + 2])
+            work = works(models, k, k + 1, both)
+            low, high = torch.arange(2 * n, device=both.device).split(n)  # those of each rung
+            for number in range(n_rounds):
+                if number:
+                    high = high[noise.uniform(work[:n]).argsort()]
+                ratio = work[high] - work[low]
+                if not number:
+                    accepted[k] = ratio.clamp(max=0).exp().mean()
+                swap = noise.uniform(ratio).log() < ratio
+                low, high = torch.where(swap, high, low), torch.where(swap, low, high)
+            states[k], states[k + 1] = both[low], both[high]
     return torch.stack(accepted)
 
 
-def sweep_(models: Sequence[RBM], states: list[Tensor], noise: Noise) -> Tensor:
+def sweep_(
+    models: Sequence[RBM], states: list[Tensor], noise: Noise, *, n_rounds: int = 1
+) -> Tensor:
     """One sweep of all rungs; see `exchange_`. The states of the last rung make no transition."""
     states[0] = models[0].start(len(states[0]), noise)
     for k, model in enumerate(models[:-1], 1):
         states[k] = run(model, states[k], noise, n_steps=1)
-    return exchange_(models, states, noise)
+    return exchange_(models, states, noise, n_rounds=n_rounds)
 
 
 def ladder_sweeps(
@@ -101,9 +113,8 @@ def log_partition_ladder(
         accepted += sweep_(models, states, noise).cpu().numpy() / (FIRST_SWEEPS + SWEEPS)
         if step >= FIRST_SWEEPS:
             for k in range(len(models)):
-                for works, v in ((below, states[k]), (above, states[k + 1])):
-                    work = free_energy(models, k + 1, v) - free_energy(models, k, v)
-                    works[k].append(work.double().cpu())
+                for found, v in ((below, states[k]), (above, states[k + 1])):
+                    found[k].append(works(models, k, k + 1, v).double().cpu())
     pairs = [
         [torch.stack(of_model).numpy() for of_model in pair] for pair in zip(below, above)
     ]  # of both models, (n_sweeps, n_chains)
@@ -112,8 +123,8 @@ def log_partition_ladder(
     reference = models[0].log_partition_reference().double().item()
 
     def estimate(chains: np.ndarray) -> float:
-        works = ([work[:, chains] for work in pair] for pair in pairs)
-        return reference - sum(bennett(low, high) for low, high in works)
+        chosen = ([work[:, chains] for work in pair] for pair in pairs)
+        return reference - sum(bennett(low, high) for low, high in chosen)
 
     n = len(groups)
     without = np.array([estimate(np.setdiff1d(np.arange(n_chains), group)) for group in groups])

@@ -27,8 +27,9 @@ from torch import Tensor
 
 from skebm.engine.batches import Batches, in_pieces
 from skebm.engine.capture import Captured
+from skebm.engine.damping import damp_
 from skebm.engine.gradients import Gradient, Phases, State, joined, part
-from skebm.engine.models import RBM, Pair, grad
+from skebm.engine.models import RBM, Dense, Pair, grad
 from skebm.engine.noise import Noise
 from skebm.engine.parallel import ALONE, Processes
 
@@ -136,6 +137,8 @@ class Trainer:
         self.figures: State = {}
         self.n_updates = 0
         self._weight: Tensor | None = None
+        #: The strength of the damping, or None for plain gradients.
+        self._strength: Tensor | None = None
         #: Whether a CUDA graph can hold an update.
         self.capturable = model.capturable and gradient.capturable and self.processes.size == 1
         self._captured = Captured(model.theta.device, self.capturable)
@@ -169,6 +172,9 @@ class Trainer:
         `mean` is the mean of all rows; `probe` holds a sample of the rows.
         """
         self.optimizer.set_rate(learning_rate, momentum)
+        if self.gradient.relaxation is not None and isinstance(self.model.coupling, Dense):
+            step = self.optimizer.rate / (1 - momentum)
+            self._strength = step / self.gradient.relaxation
         self.model.normalise_()
         for total in self.figures.values():
             total.zero_()
@@ -212,7 +218,8 @@ class Trainer:
 
     def set_weight(self, weight: Tensor) -> None:
         """Set the weights of the rows for the next update."""
-        if weight is not self._weight:  # full batches share one tensor
+        # Full batches share one tensor; damping changes the weights of the phases.
+        if weight is not self._weight or self._strength is not None:
             self.phases.set_weight(weight / self.model.coupling.n_places)
             self._weight = weight
 
@@ -221,11 +228,13 @@ class Trainer:
         model, phases = self.model.begin_update(self.phases.data, noise), self.phases
         assert self.gradient_state is not None
         self.gradient(model, phases, self.gradient_state, noise)
+        offsets, rate = self._offsets() if self.centered else None, self.hidden_bias_rate
+        if self._strength is not None:
+            damp_(phases, offsets, self._strength)
         missing = None
         if self.sparsity_target is not None:
             # The penalty is the cross-entropy between mean activity and target.
             missing = model.missing_activity(phases.data, self.sparsity_target)
-        offsets, rate = self._offsets() if self.centered else None, self.hidden_bias_rate
         centered_v = model.set_grad(phases, phases.data, offsets)
         gW, gb, gc = model.gradients
         is_penalised = bool(self.weight_decay or self.l1)

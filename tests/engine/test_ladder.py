@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from skebm import PCD, PTT, BernoulliRBM, RBMClassifier, log_likelihood, log_partition
 from skebm.engine.batches import Batches
 from skebm.engine.gradients import Phases
-from skebm.engine.ladder import bennett, free_energy, log_partition_ladder, sweep_
+from skebm.engine.ladder import bennett, exchange_, free_energy, log_partition_ladder, sweep_
 from skebm.engine.noise import Noise
 from skebm.engine.partition import log_partition_exact
 from skebm.engine.training import Trainer
@@ -67,6 +67,27 @@ def test_a_sweep_leaves_the_joint_distribution_of_all_rungs_invariant():
     assert abs(accepted[0].item() - expected) < 0.01
 
 
+def test_exchanges_with_other_partners_leave_every_rung_invariant():
+    models, n = some_ladder(1.5), 40_000
+    rng = np.random.default_rng(0)
+    every = torch.tensor([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(8)], dtype=torch.float64)
+    p = [probabilities(models, k, every).numpy() for k in range(4)]
+    states = [every[torch.from_numpy(rng.choice(8, size=n, p=of_rung))] for of_rung in p]
+    before = states[-1].clone()
+    moved = []
+    for n_rounds in (1, 10):
+        after = list(states)
+        exchange_(models, after, Noise(0), n_rounds=n_rounds)
+        moved.append((after[-1] != before).any(1).double().mean())
+        for of_rung, found in zip(p, after):
+            codes = (found @ torch.tensor([1.0, 2.0, 4.0], dtype=found.dtype)).long().numpy()
+            error = np.sqrt(of_rung * (1 - of_rung) / n)
+            assert (np.abs(np.bincount(codes, minlength=8) / n - of_rung) < 5 * error).all()
+        joint = [np.sort(torch.cat(s).numpy().sum(1)) for s in (states, after)]
+        np.testing.assert_array_equal(*joint)  # no state is lost or copied
+    assert moved[1] > moved[0]
+
+
 def log_z_errors(n_seeds, n_chains=20):
     """Errors of log Z along the ladder, over their standard errors."""
     models = some_ladder(1.5)
@@ -99,7 +120,7 @@ def test_one_rung_is_persistent_contrastive_divergence():
     settings = {"n_iter": 3, "random_state": 0}
     pcd, ptt = (
         BernoulliRBM(5, gradient=gradient, **settings).fit(X)
-        for gradient in (PCD(2, n_chains=30), PTT(30, 2, max_rungs=1))
+        for gradient in (PCD(2, n_chains=30), PTT(30, 2, max_rungs=1, relaxation=None))
     )
     np.testing.assert_array_equal(pcd.components_, ptt.components_)
     np.testing.assert_array_equal(pcd.h_samples_, ptt.h_samples_)
