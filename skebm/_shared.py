@@ -102,6 +102,10 @@ gradient : {"cd", "pcd", "pt", "ptt"} or gradient object, default="%(gradient)s"
     can set as `gradient__n_steps`.
 l1 : float, default=0.0
     Weight of the penalty ‖W‖₁ on `components_`; biases are not penalised.
+l1b : float, default=0.0
+    Weight of the penalty Σ_j ‖W_j‖₁² / (2 n_visible), where n_visible is the number of visible
+    units: hidden units with large weights lose small ones, others do not (J. Tubiana, S. Cocco,
+    R. Monasson: Learning protein constitutive motifs from sequence data. eLife 8, 2019).
 max_grad_norm : float or None, default=%(max_grad_norm)s
     Upper limit of the norm of a batch's gradient, over all parameters together.
 centered : bool, default=True

@@ -76,6 +76,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     n_components: PositiveInt | Literal["auto"] = field(default=256, kw_only=False)
     gradient: GradientName | Gradient = "pcd"
     l1: NonNegativeFloat = 0.0
+    l1b: NonNegativeFloat = 0.0
     max_grad_norm: PositiveFloat | None = None
     centered: bool = True
     sparsity_target: Fraction | None = None
@@ -348,6 +349,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             centered=self.centered,
             weight_decay=self.weight_decay,
             l1=self.l1,
+            l1b=self.l1b,
             sparsity_target=self.sparsity_target,
             sparsity_cost=self.sparsity_cost,
             max_norm=self.max_norm,

@@ -274,13 +274,18 @@ class Table(Standardised):
     handle_unknown : {"error", "ignore"}
         "ignore" treats a category that was not seen in `fit` as missing.
     takes_missing : bool
+    categories : "auto", list or dict
+        The categories of each column; those of columns that a dict does not name are learned.
     """
 
     reads_nan = True
 
-    def __init__(self, kinds="auto", handle_unknown="error", takes_missing=False):
+    def __init__(
+        self, kinds="auto", handle_unknown="error", takes_missing=False, categories="auto"
+    ):
         super().__init__()
         self.kinds = kinds
+        self.categories = categories
         self.handle_unknown = handle_unknown
         self.takes_missing = takes_missing
 
@@ -334,10 +339,13 @@ class Table(Standardised):
             if all(missing):
                 raise ValueError(f"Column {column.name!r} has no value at all; remove it from X.")
         self.names_ = [column.name for column in columns]
+        given = self._given_categories()
         self.n_rows_ = processes.total("the number of rows", len(X))
-        self.kinds_ = self._kinds_of(columns)
+        self.kinds_ = self._kinds_of(columns, given)
         categories = [
-            _sorted(column.name, column.known) if kind == "categorical" else None
+            given.get(column.name, _sorted(column.name, column.known))
+            if kind == "categorical"
+            else None
             for column, kind in zip(columns, self.kinds_)
         ]
         sets = zip(*processes.exchange("categories", categories))
@@ -355,12 +363,42 @@ class Table(Standardised):
         self.container_ = _container(X)
         types = X.dtypes if hasattr(X, "columns") else [X.dtype] * len(columns)
         types = processes.exchange("types of columns", [_type_of(dtype) for dtype in types])
-        self.column_types_ = [_common_type(of_processes) for of_processes in zip(*types)]
+        types = [_common_type(of_processes) for of_processes in zip(*types)]
+        self.column_types_ = [
+            _with_categories(kind, given.get(name)) for kind, name in zip(types, self.names_)
+        ]
         numeric = [column.values.dtype for column in columns if column.values.dtype.kind in "biuf"]
         types = processes.exchange("types of numbers", np.result_type(np.float32, *numeric))
         self.row_type_ = devices.float_type(np.result_type(*types)).name
 
-    def _kinds_of(self, columns):
+    def _given_categories(self):
+        """The categories that are given, sorted: a dict from names of columns."""
+        given = self.categories
+        if isinstance(given, str):
+            return {}
+        if not isinstance(given, dict):
+            if len(given) != len(self.names_):
+                raise ValueError(
+                    f"categories has {len(given)} entries for {len(self.names_)} columns; pass one "
+                    "array of categories for each column, or a dict from names to arrays."
+                )
+            given = dict(zip(self.names_, given))
+        unknown = [name for name in given if name not in self.names_]
+        if unknown:
+            raise ValueError(
+                f"categories has the column {unknown[0]!r}, but X has the columns {self.names_}."
+            )
+        found = {name: np.asarray(values) for name, values in given.items()}
+        for name, values in found.items():
+            found[name] = distinct = _sorted(name, values)
+            if values.ndim != 1 or len(distinct) < max(1, len(values)):
+                raise ValueError(
+                    f"categories of column {name!r} must be a list of different values; got "
+                    f"{given[name]!r}."
+                )
+        return found
+
+    def _kinds_of(self, columns, categories):
         """The kind of each column: the given kind, or that of its type."""
         if self.kinds == "categorical":
             return ["categorical"] * len(columns)
@@ -376,6 +414,13 @@ class Table(Standardised):
                     f"kinds has {name!r}: {kind!r}, but this column does not contain numbers; "
                     'use "categorical".'
                 )
+        for name in categories:
+            if given.get(name, "categorical") != "categorical":
+                raise ValueError(
+                    f"Column {name!r} is in categories, but kinds has {name!r}: {given[name]!r}; "
+                    "remove it from one of the two."
+                )
+        given = given | dict.fromkeys(categories, "categorical")
         of_type = {"bool": "bernoulli", None: "categorical"}
         return [given.get(c.name, of_type.get(c.type, "gaussian")) for c in columns]
 
@@ -696,6 +741,15 @@ def _common_type(types):
         return str(np.result_type(*types))
     except TypeError:
         return first
+
+
+def _with_categories(kind, categories):
+    """The type of a column that may have these categories, too."""
+    return (
+        _common_type([kind, kind | {"categories": categories}])
+        if (isinstance(kind, dict) and categories is not None)
+        else kind
+    )
 
 
 def _container(X):

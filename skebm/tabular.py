@@ -41,6 +41,10 @@ class CategoricalRBM(BaseRBM):
         How to handle a category that was not seen in `fit`: "ignore" treats the entry as missing
         and fills in its mean given the other entries; likelihoods then take 1 / (n + 1) for its
         probability, where n is the number of training rows.
+    categories : "auto" or list or dict, default="auto"
+        Categories of the columns: a list with an array for each column, or a dict from names (or
+        numbers) of columns to arrays. "auto" takes those of the training rows. Categories that no
+        training row has get a small probability, whose bias starts at log 0.001.
     hidden : {"bernoulli", "spin", "relu", "nrelu", "drelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
 
@@ -86,6 +90,7 @@ class CategoricalRBM(BaseRBM):
     """
 
     handle_unknown: Literal["error", "ignore"] = "error"
+    categories: Literal["auto"] | list | dict = "auto"
     hidden: Hidden | Literal["drelu"] = "bernoulli"
 
     categories_ = OfEncoding()
@@ -96,7 +101,7 @@ class CategoricalRBM(BaseRBM):
     scale_ = OfEncoding()
 
     def _encoding(self):
-        return Table("categorical", self.handle_unknown)
+        return Table("categorical", self.handle_unknown, categories=self.categories)
 
     def _units(self):
         return self.encoding_.visible_units(self.temperature), hidden_units(self)
@@ -136,6 +141,8 @@ class TabularRBM(CategoricalRBM):
     %(training)s
     handle_unknown : {"error", "ignore"}, default="error"
         How to handle a category that was not seen in `fit`, as in :class:`CategoricalRBM`.
+    categories : "auto" or list or dict, default="auto"
+        As in :class:`CategoricalRBM`; the columns of a dict are categorical.
     hidden : {"bernoulli", "spin", "relu", "nrelu"}, default="bernoulli"
         As in :class:`BernoulliRBM`.
     kinds : "auto" or dict, default="auto"
@@ -215,4 +222,4 @@ class TabularRBM(CategoricalRBM):
         return False  # scores of tables of any kinds can be compared
 
     def _encoding(self):
-        return Table(self.kinds, self.handle_unknown, takes_missing=True)
+        return Table(self.kinds, self.handle_unknown, True, self.categories)

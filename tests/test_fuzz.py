@@ -66,6 +66,7 @@ ENERGY = {
     "n_components": [1, 3, 20],
     "gradient": ["cd", "pcd", "pt", CD(2), PCD(2, 6), ParallelTempering(3), Exact()],
     "l1": [0.0, 0.01],
+    "l1b": [0.0, 0.1],
     "max_grad_norm": [None, 1.0],
     "centered": [True, False],
     "sparsity_target": [None, 0.1],

@@ -236,6 +236,44 @@ def test_columns_of_two_categories_are_those_of_a_bernoulli_rbm():
     assert_allclose(plain.free_energy(one_hot), rbm.free_energy(X))
 
 
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_given_categories_that_no_row_has_are_improbable(as_dict):
+    rng = np.random.default_rng(0)
+    X = rng.choice(["a", "b"], p=[0.7, 0.3], size=(500, 2))
+    letters = ["c", "a", "b"]
+    categories = {0: letters, 1: letters} if as_dict else [letters] * 2
+    rbm = CategoricalRBM(4, n_iter=20, categories=categories, random_state=0).fit(X)
+    assert [list(known) for known in rbm.categories_] == [["a", "b", "c"]] * 2
+    every = np.array([[i, j] for i in "abc" for j in "abc"])
+    p = np.exp(log_likelihood(rbm, every)).reshape(3, 3)
+    assert_allclose(p.sum(), 1, rtol=1e-5)
+    assert p[2].sum() < 0.01
+    assert p[:, 2].sum() < 0.01
+    assert_allclose(p[0].sum(), 0.7, atol=0.1)
+    # the same with chunks, from the first one on
+    chunks = CategoricalRBM(4, categories=categories, random_state=0).partial_fit(X[:10])
+    assert chunks.partial_fit(X[10:]).transform(every).shape == (9, 4)
+
+
+def test_given_categories_are_checked_and_keep_types():
+    X = pd.DataFrame({"n": [3, 1, 3, 1], "s": pd.Categorical(["x", "y", "x", "y"])})
+    rbm = TabularRBM(2, n_iter=1, categories={"n": [1, 2, 3], "s": ["x", "y", "z"]}).fit(X)
+    assert rbm.kinds_ == ["categorical"] * 2
+    drawn = rbm.sample(50, 5, random_state=0)
+    assert drawn.n.dtype == X.n.dtype
+    assert list(drawn.s.cat.categories) == ["x", "y", "z"]
+    for wrong, message in [
+        ({"m": [1]}, "has the column 'm'"),
+        ([[1, 3]], "1 entries for 2 columns"),
+        ({"n": [1, 1, 3]}, "'n' must be a list of different values"),
+        ({"n": [1, 2]}, "unknown category 3;"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            TabularRBM(2, n_iter=1, categories=wrong).fit(X)
+    with pytest.raises(ValueError, match="remove it from one of the two"):
+        TabularRBM(2, kinds={"n": "gaussian"}, categories={"n": [1, 3]}).fit(X)
+
+
 def test_an_unknown_category_may_come_last():
     rbm = CategoricalRBM(2, n_iter=1, handle_unknown="ignore", random_state=0)
     rbm.fit(np.array([["a"], ["b"]] * 10))

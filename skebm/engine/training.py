@@ -1,6 +1,7 @@
 """Training: the update on one batch, the loop over batches, and the optimisers.
 
-θ ← θ + rate · step(∂/∂θ of log-likelihood − ½ weight_decay ‖W‖² − l1 ‖W‖₁ − sparsity penalty)
+θ ← θ + rate · step(∂/∂θ of log-likelihood − penalties)
+penalties = ½ weight_decay ‖W‖² + l1 ‖W‖₁ + l1b / (2 n_visible) Σ_j ‖W_j‖₁² + sparsity penalty
 
 The centred gradient corrects the plain gradient with the offsets μ of the visible units and λ of
 the hidden units:
@@ -15,6 +16,8 @@ Every choice of the offsets gives the same gradient in expectation. `hidden_shar
 the means of the hidden units as λ, and `hidden_bias_rate` lets c + W μ learn faster: both make
 binary hidden units be on more rarely.
 
+J. Tubiana, S. Cocco, R. Monasson (2019). Learning protein constitutive motifs from sequence data.
+eLife 8. (l1b)
 J. Melchior, A. Fischer, L. Wiskott (2016). How to center deep Boltzmann machines. JMLR 17.
 D. P. Kingma, J. Ba (2015). Adam: a method for stochastic optimization. ICLR.
 """
@@ -106,6 +109,7 @@ class Trainer:
         sample_rows: bool = False,
         weight_decay: float = 0.0,
         l1: float = 0.0,
+        l1b: float = 0.0,
         sparsity_target: float | None = None,
         sparsity_cost: float = 1.0,
         max_norm: float | None = None,
@@ -118,7 +122,7 @@ class Trainer:
         self.centered, self.sample_rows = centered, sample_rows
         self.hidden_share = hidden_share
         self.hidden_bias_rate = hidden_bias_rate if centered else 1.0
-        self.weight_decay, self.l1 = weight_decay, l1
+        self.weight_decay, self.l1, self.l1b = weight_decay, l1, l1b
         self.sparsity_target, self.sparsity_cost = sparsity_target, sparsity_cost
         self.max_norm, self.max_grad_norm = max_norm, max_grad_norm
         self.optimizer: SGD | Adam = (
@@ -237,7 +241,7 @@ class Trainer:
             missing = model.missing_activity(phases.data, self.sparsity_target)
         centered_v = model.set_grad(phases, phases.data, offsets)
         gW, gb, gc = model.gradients
-        is_penalised = bool(self.weight_decay or self.l1)
+        is_penalised = bool(self.weight_decay or self.l1 or self.l1b)
         # Whether the final gW is a product of centred states of this process.
         by_states = centered_v is not None and not is_penalised and self.processes.size == 1
         gradient, excess = self.optimizer.grad, None
@@ -250,7 +254,7 @@ class Trainer:
                 gc.add_(missing, alpha=self.sparsity_cost * rate)
         self.processes.sum_([gradient])
         if is_penalised:
-            gW.add_(model.W, alpha=-self.weight_decay).add_(model.W.sign(), alpha=-self.l1)
+            self._penalise_(gW)
         if self.max_grad_norm is not None:
             excess = torch.linalg.vector_norm(gradient).div_(self.max_grad_norm).clamp_(min=1)
         if centered_v is not None and by_states:
@@ -269,6 +273,13 @@ class Trainer:
         model.confine_()
         for name, figure in model.figures().items():
             self.figures.setdefault(name, torch.zeros_like(figure)).add_(figure)
+
+    def _penalise_(self, gW: Tensor) -> None:
+        """Subtract the gradient of the penalties of the weights."""
+        W = self.model.W
+        norms = W.abs().flatten(1).sum(1).view(-1, *[1] * (W.ndim - 1))  # (n_hidden, 1, …)
+        slope = self.l1 + self.l1b / self.model.n_visible * norms
+        gW.add_(W, alpha=-self.weight_decay).addcmul_(W.sign(), slope, value=-1)
 
     def _cap_norms(self, max_norm: float) -> None:
         """Scale down the weight vector of each hidden unit if its norm exceeds `max_norm`."""

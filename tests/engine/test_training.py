@@ -102,8 +102,9 @@ def test_penalties_are_added_to_the_gradient_of_the_weights_alone():
     plain, penalised = make_model(), make_model()
     W = penalised.W.clone()
     train(plain, Exact(), some_batches(4))
-    train(penalised, Exact(), some_batches(4), weight_decay=0.5, l1=0.2)
-    assert_close(penalised.W, plain.W - 0.1 * (0.5 * W + 0.2 * W.sign()))
+    train(penalised, Exact(), some_batches(4), weight_decay=0.5, l1=0.2, l1b=0.3)
+    of_units = 0.3 / W.shape[1] * W.abs().sum(1, keepdim=True)
+    assert_close(penalised.W, plain.W - 0.1 * (0.5 * W + (0.2 + of_units) * W.sign()))
     assert_close(penalised.b, plain.b)
     assert_close(penalised.c, plain.c)
 
