@@ -448,8 +448,9 @@ class Table(Standardised):
         one_hot = self._one_hot(categories, column)
         unknown = one_hot.sum(1) == 0
         if unknown.any() and self.handle_unknown == "error":
+            first = column.known[unknown].tolist()[0]
             raise ValueError(
-                f"Column {column.name!r} has the unknown category {column.known[unknown][0]!r}; "
+                f"Column {column.name!r} has the unknown category {first!r}; "
                 'set handle_unknown="ignore" to treat such entries as missing.'
             )
         one_hot[unknown] = np.nan

@@ -21,6 +21,7 @@ ENGINE = [
     "partition",
     "ladder",
     "gradients",
+    "damping",
     "joint",
     "training",
     "stack",
