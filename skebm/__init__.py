@@ -10,6 +10,7 @@ from skebm.diagnostics import autocorrelation_time, effective_sample_size, r_hat
 from skebm.displays import (
     ComponentsDisplay,
     LikelihoodDisplay,
+    ModeDisplay,
     ReconstructionDisplay,
     SamplesDisplay,
     TrainingDisplay,
@@ -18,6 +19,7 @@ from skebm.engine.gradients import CD, PCD, PTT, Exact, ParallelTempering
 from skebm.engine.parallel import data_parallel
 from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo_likelihood
 from skebm.imputer import RBMImputer
+from skebm.modes import ModeReport, mode_report
 from skebm.networks import DBNClassifier, DBNRegressor
 from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM, PoissonRBM
 from skebm.sequences import contact_map, effective_couplings, sequence_weights, zero_sum_gauge
@@ -41,6 +43,8 @@ __all__ = [
     "GaussianRBM",
     "LikelihoodDisplay",
     "LogPartition",
+    "ModeDisplay",
+    "ModeReport",
     "ParallelTempering",
     "PoissonRBM",
     "RBMClassifier",
@@ -56,6 +60,7 @@ __all__ = [
     "effective_sample_size",
     "log_likelihood",
     "log_partition",
+    "mode_report",
     "pseudo_likelihood",
     "r_hat",
     "sequence_weights",

@@ -194,7 +194,10 @@ h_samples_ : ndarray of shape (n_chains, n_components)
 history_ : dict of ndarrays of shape (`n_iter_`,)
     One entry for each epoch: "epoch", "seconds", "reconstruction_error" (mean squared error
     on some of the training rows, at most 1000) and, for binary or categorical features, "score"
-    (an estimate of the mean pseudo-log-likelihood, from one feature of each of these rows).
+    (an estimate of the mean pseudo-log-likelihood, from one feature of each of these rows). For
+    persistent chains, "chain_distance" is the Kolmogorov-Smirnov distance between the chains and
+    the rows along the first principal axis of the rows: near 0.5 or above, the chains lack a mode
+    of the data. For n chains, values up to about 1.4/√n are chance. See :func:`mode_report`.
 n_iter_ : int
     Number of epochs so far.
 feature_means_ : ndarray of shape (n_visible,)
@@ -218,8 +221,20 @@ init : array-like of shape (n_samples, n_features), default=None
     training data.
 temperature : float, default=None
     Sample from p ∝ exp(−E/temperature); None uses the temperature of the model.
+marginal : bool, default=False
+    Whether `temperature` is that of the visible units alone: p(v) ∝ exp(−F(v)/temperature), where
+    F is the free energy at the temperature T of the model. T/temperature must be an integer n: the
+    samples are those of a model with n copies of each hidden unit, and n times the visible biases
+    [1]_. With False, `temperature` is that of visible and hidden units together. Samples of low
+    temperatures are near the maxima of p(v).
 random_state : int, RandomState instance or None, default=None
     None continues the random stream of the fit: each call gives new samples."""
+
+SAMPLING_REFERENCES = """\
+References
+----------
+.. [1] J. Tubiana, S. Cocco, R. Monasson (2019). Learning protein constitutive motifs from
+   sequence data. eLife 8."""
 
 RAISED = """\
 ValueError
@@ -235,6 +250,7 @@ TEXTS = {
     "unlabeled": UNLABELED,
     "network": NETWORK,
     "sampling": SAMPLING,
+    "sampling_references": SAMPLING_REFERENCES,
     "raised": RAISED,
     "X": "X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)",
 }

@@ -147,6 +147,7 @@ class ChainsMixin:
         method: ChainMethod = "gibbs",
         init: Start = None,
         temperature: PositiveFloat | None = None,
+        marginal: bool = False,
         random_state: Seed = None,
     ) -> Any:
         """Draw rows from the model.
@@ -163,10 +164,12 @@ class ChainsMixin:
         -------
         X : ndarray of shape (n_samples, n_features)
             Approximate samples: exact as `n_steps` grows.
+
+        %(sampling_references)s
         """
         with FittedModel(self).computing(n_samples):
             model, _, v, sweeps = self._chains(
-                n_samples, n_steps, method, init, temperature, random_state
+                n_samples, n_steps, method, init, temperature, marginal, random_state
             )
             total: Any = 0.0
             for v, accepted in sweeps:  # noqa: B007
@@ -185,6 +188,7 @@ class ChainsMixin:
         method: ChainMethod = "gibbs",
         init: Start = None,
         temperature: PositiveFloat | None = None,
+        marginal: bool = False,
         random_state: Seed = None,
     ) -> Chains:
         """Run Markov chains and keep all of their states, for diagnostics.
@@ -200,10 +204,12 @@ class ChainsMixin:
         -------
         chains : Chains
             `draws` of shape (n_chains, n_steps, n_features), and the swap rates of "pt" or "ptt".
+
+        %(sampling_references)s
         """
         with FittedModel(self).computing(n_chains):
             model, betas, v, sweeps = self._chains(
-                n_chains, n_steps, method, init, temperature, random_state
+                n_chains, n_steps, method, init, temperature, marginal, random_state
             )
             fitted = FittedModel(self)
             draws = np.empty((n_chains, n_steps, v.shape[1]), dtype=fitted.dtype)
@@ -254,15 +260,17 @@ class ChainsMixin:
         noise = self._noise(random_state)
         return fitted.present(fitted.fill(rows, noise, n_steps=n_steps, method=method))
 
-    def _chains(self, n_chains, n_steps, method, init, temperature, random_state):
+    def _chains(self, n_chains, n_steps, method, init, temperature, marginal, random_state):
         """The model, the levels of "pt", where chains start, and an iterator over sweeps."""
         check_is_fitted(self)
         noise = self._noise(random_state)
         estimator = copy.copy(self)
-        if temperature is not None:
+        if temperature is not None and not marginal:
             estimator.temperature = temperature
         fitted = FittedModel(estimator)
         model = fitted.rbm(noise.device)
+        if marginal:
+            model = self._sharpened(model, temperature, method)
         if init is None:
             v = model.start(n_chains, noise)  # (n_chains, n_visible)
         else:
@@ -276,6 +284,25 @@ class ChainsMixin:
             return model, None, v, ladder_sweeps(fitted.ladder(model), v, noise, n_steps)
         betas = spread_betas(model, noise, None, n_chains=50).flip(0).to(model.W)
         return model, betas, v, tempered_sweeps(model, v, betas, noise, n_steps)
+
+    def _sharpened(self, model, temperature, method):
+        """The model of p(v)^n, where n is the temperature of the model over `temperature`."""
+        name = type(self).__name__
+        ratio = self.temperature / (self.temperature if temperature is None else temperature)
+        n = round(ratio)
+        if n < 1 or abs(ratio - n) > 1e-6:
+            raise ValueError(
+                f"temperature={temperature} with marginal=True needs a model whose temperature is "
+                f"an integer multiple of it; that of this {name} is {self.temperature}."
+            )
+        if method == "ptt":
+            raise ValueError('method="ptt" has no marginal temperatures; use "gibbs" or "pt".')
+        if not model.can_be_powered:
+            raise ValueError(
+                f"marginal=True is for models of binary rows or of categories, with units in "
+                f"layers, such as BernoulliRBM; got {name}."
+            )
+        return model.power(n)
 
     def _noise(self, random_state):
         rng = self.random_state_ if random_state is None else check_random_state(random_state)

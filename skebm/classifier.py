@@ -262,6 +262,7 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
         method: ChainMethod = "gibbs",
         init: Any = None,
         temperature: float | None = None,
+        marginal: bool = False,
         random_state: Seed = None,
     ) -> np.ndarray:
         """Draw rows from the model, or from p(v | y).
@@ -280,8 +281,11 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
         -------
         X : ndarray of shape (n_samples, n_features)
             Approximate samples, which become exact as `n_steps` grows.
+
+        %(sampling_references)s
         """
         settings: dict[str, Any] = {"method": method, "temperature": temperature}
+        settings["marginal"] = marginal
         if y is None:
             return super().sample(
                 n_samples, n_steps, init=init, random_state=random_state, **settings

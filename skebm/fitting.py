@@ -490,7 +490,7 @@ class Fit:
         model = trainer.model.without_dropout()
         rows = self.batches.measured if self.probe is None else self.probe()
         row |= owner._measure(model, rows)
-        row |= {name: figure.item() for name, figure in trainer.report().items()}
+        row |= {name: figure.item() for name, figure in trainer.report(rows).items()}
         if self.stopping is not None:
             row["validation_score"] = self.stopping.measure(owner, model, self.batches)
             if self.stopping.is_best:

@@ -178,7 +178,7 @@ class Backprop:
                 for W in self.model.weights[:-1]:
                     W.renorm_(2, 0, self.max_norm)
 
-    def report(self) -> dict[str, Tensor]:
+    def report(self, rows: Tensor | None = None) -> dict[str, Tensor]:
         return {}
 
     def state(self) -> dict[str, Tensor]:

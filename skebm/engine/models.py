@@ -305,6 +305,19 @@ class RBM:
         model.coupling = self.make_coupling(model.W)
         return model
 
+    @property
+    def can_be_powered(self) -> bool:
+        """Whether `power` is possible: dense weights, and no base measure of the visible units."""
+        plain = type(self.visible).log_base is Units.log_base and not self.visible.parameters()
+        return plain and self.hidden.fields_per_unit == 1 and isinstance(self.coupling, Dense)
+
+    def power(self, n: int) -> "RBM":
+        """The model of p(v)^n up to a constant: n copies of each hidden unit, n times b."""
+        copies = {name: t.repeat(n) for name, t in self.hidden.parameters().items()}
+        hidden = self.hidden.bound(copies) if copies else self.hidden
+        W, c = self.W.repeat(n, 1), self.c.repeat(n)
+        return RBM(self.visible, hidden, W, n * self.b, c, self.b0, self.make_coupling)
+
     def parameters(self) -> dict[str, Tensor]:
         """The learned parameters. A key is the name of the fitted attribute without the "_"."""
         coupled = {"components": self.W, "intercept_visible": self.b, "intercept_hidden": self.c}

@@ -165,3 +165,20 @@ def exchange(
         order[lower], order[upper] = torch.where(swap, there, here), torch.where(swap, here, there)
         accepted[lower] = swap.to(beta.dtype).mean(1)
     return order.reshape(-1), accepted
+
+
+def distance_along_axis(rows: Tensor, draws: Tensor, n_steps: int = 20) -> Tensor:
+    """Kolmogorov-Smirnov distance along the first principal axis of the rows: (), from 0 to 1.
+
+    The axis comes from `n_steps` steps of the power method.
+    """
+    mean = rows.mean(0)
+    centred = rows - mean  # (n, n_visible)
+    axis = centred[centred.square().sum(1).argmax()]
+    for _ in range(n_steps):
+        axis = centred.T @ (centred @ axis)
+        axis = axis / torch.linalg.vector_norm(axis).clamp(min=torch.finfo(axis.dtype).tiny)
+    places = [(x @ axis).sort()[0] for x in (centred, draws - mean)]
+    points = torch.cat(places)
+    shares = [torch.searchsorted(x, points, right=True) / len(x) for x in places]
+    return (shares[0] - shares[1]).abs().max()

@@ -35,6 +35,7 @@ from skebm.engine.gradients import Gradient, Phases, State, joined, part
 from skebm.engine.models import RBM, Dense, Pair, grad
 from skebm.engine.noise import Noise
 from skebm.engine.parallel import ALONE, Processes
+from skebm.engine.sampling import distance_along_axis
 
 #: The rate, per update, at which the offsets of the centred gradient follow the data.
 OFFSET_RATE = 0.01
@@ -314,10 +315,17 @@ class Trainer:
             offset = self.offsets.setdefault(name, torch.empty_like(value))
             torch.mul(average, 256, out=offset).round_().div_(256)
 
-    def report(self) -> State:
-        """Figures of the gradient and of the model over the last epoch, for the history."""
-        means = {name: total / self.n_updates for name, total in self.figures.items()}
-        return self.gradient.report(self.gradient_state or {}) | means
+    def report(self, rows: Tensor | None = None) -> State:
+        """Figures of the gradient and of the model over the last epoch, for the history.
+
+        If some rows are given, persistent chains are compared with them.
+        """
+        figures = {name: total / self.n_updates for name, total in self.figures.items()}
+        state = self.gradient_state or {}
+        if rows is not None and "chains" in state:
+            v = self.model.visible.from_rows(rows)
+            figures["chain_distance"] = distance_along_axis(v, self.phases.model.v)
+        return self.gradient.report(state) | figures
 
     def state(self) -> State:
         """All tensors that the next epoch needs, except parameters and noise, by name.

@@ -117,7 +117,7 @@ class UpDown:
             _ascend(layer.model, Joint(v, surprise, -states.weight), rate, without="b")
             h = down.rows(v)
 
-    def report(self) -> State:
+    def report(self, rows: Tensor | None = None) -> State:
         return self.trainer.report()
 
     def state(self) -> State:
