@@ -33,12 +33,13 @@ def damp_(phases: Phases, offsets: tuple[Tensor, Tensor] | None, strength: Tenso
     v, h = phases.v, phases.h
     centred_v, centred_h = (v, h) if offsets is None else (v - offsets[0], h - offsets[1])
     chains = slice(phases.n_data, None)
-    inner = (centred_v[chains] @ centred_v.T) * (centred_h[chains] @ centred_h.T)
-    inner += v[chains] @ v.T + h[chains] @ h.T  # (n_chains, n_data + n_chains)
-    inner = (inner - inner.mean(0)).double()
+    of_v, of_h = (x[chains] @ x.T for x in (centred_v, centred_h))  # (n_chains, n)
+    inner = (of_v * of_h + of_v + of_h).double()  # offsets of v and h alone do not matter below
+    inner -= inner.mean(0)
     projected = inner @ phases.weight.double()  # O g
     square = inner[:, chains]  # O Oᵀ, but for the centring of its columns
     square = (square - square.mean(1, keepdim=True)) * strength
     square.diagonal().add_(len(square))
-    alpha = torch.linalg.solve(square, projected * strength)
+    factor = torch.linalg.cholesky_ex(square)[0]  # without a check, which waits for the device
+    alpha = torch.cholesky_solve((projected * strength)[:, None], factor)[:, 0]
     phases.model.weight.sub_(alpha - alpha.mean())

@@ -17,7 +17,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -273,7 +273,7 @@ class ParallelTempering(Gradient):
 #: the second, training goes back to it; above the third, neighbours of a rung do not need it.
 FREEZE, GO_BACK, NEEDLESS = 0.3, 0.1, 0.5
 #: Exchanges of the states of two rungs in a sweep, each time with other partners.
-ROUNDS = 10
+ROUNDS = 5
 
 
 @estimator
@@ -282,7 +282,7 @@ class PTT(Gradient):
 
     The chains of the model continue from update to update, as in :class:`PCD`. Below the model is
     a ladder of rungs: the reference model, whose units are independent, and models that the
-    training has passed. Every `interval` updates, a sweep draws new states of the reference model,
+    training has passed. After `interval` updates, a sweep draws new states of the reference model,
     makes a Gibbs sweep on each other rung, and exchanges states between neighbours [1]_ [2]_, with
     probability ::
 
@@ -303,8 +303,9 @@ class PTT(Gradient):
         Number of chains on each rung; None means as many as a batch has rows.
     n_steps : int, default=1
         Gibbs sweeps of the model's chains for each update.
-    interval : int, default=10
-        Number of updates between two sweeps of the ladder.
+    interval : int or "auto", default="auto"
+        Number of updates between two sweeps of the ladder. "auto" is 10, or twice the number of
+        rungs if this is more, so that the cost of a long ladder is bounded.
     max_rungs : int, default=100
         Largest number of rungs, the model included. With 1, and without `relaxation`, the method
         is the same as :class:`PCD`.
@@ -347,7 +348,7 @@ class PTT(Gradient):
 
     n_chains: PositiveInt | None = field(default=100, kw_only=False)
     n_steps: PositiveInt = field(default=1, kw_only=False)
-    interval: PositiveInt = field(default=10, kw_only=False)
+    interval: PositiveInt | Literal["auto"] = field(default="auto", kw_only=False)
     max_rungs: PositiveInt = field(default=100, kw_only=False)
     relaxation: Fraction | None = field(default=0.03, kw_only=False)
     capturable = False
@@ -369,7 +370,7 @@ class PTT(Gradient):
             "rungs": W.new_empty(0, len(model.theta)),
             "rung_states": W.new_empty(0, n_chains, model.n_visible),
             "swap_rate": W.new_ones(1),  # of each pair of neighbours, the last with the model
-            "clock": W.new_zeros((), dtype=torch.int64),  # number of updates
+            "clock": W.new_zeros((), dtype=torch.int64),  # number of updates since a sweep
             "rate": W.new_ones(()),
             "last_theta": model.theta.clone(),
             "last_states": model.start(n_chains, noise),
@@ -391,7 +392,9 @@ class PTT(Gradient):
         if self.max_rungs == 1:
             return
         state["clock"] += 1
-        if state["clock"] % self.interval == 0:
+        auto = max(10, 2 * len(state["rungs"]))
+        if state["clock"] >= (auto if self.interval == "auto" else self.interval):
+            state["clock"].zero_()
             self._climb(model, phases, state, noise)
 
     def _climb(self, model: RBM, phases: Phases, state: State, noise: Noise) -> None:
