@@ -129,7 +129,7 @@ def fit_for(seconds, X, gradient, learning_rate, seed):
 
 def bracket(rbm, X):
     """The mean log-likelihood of rows, with log Z from above and from below."""
-    log_z = log_partition(rbm, method="bracket", betas=5000, random_state=0)
+    log_z = log_partition(rbm, method="bracket", betas=2000, random_state=0)
     mean = log_likelihood(rbm, X, log_z=0.0).mean()
     return mean - log_z.upper, mean - log_z.lower
 

@@ -35,10 +35,10 @@ DRELU = {
 }
 MODELS = {
     "CategoricalRBM()": {},
+    "800 binary units, weight_decay=0.0006, PCD-2, 60 epochs": LONG
+    | {"n_components": 800, "weight_decay": 0.0006, "gradient": PCD(2), "n_iter": 60},
     "100 dReLU units, l1b=0.025, PCD-5, 100 epochs": DRELU
     | {"n_components": 100, "l1b": 0.025, "gradient": PCD(5), "n_iter": 100},
-    "800 binary units, weight_decay=0.0008, PCD-2, 150 epochs": LONG
-    | {"n_components": 800, "weight_decay": 0.0008, "gradient": PCD(2), "n_iter": 150},
 }
 TUNED = [
     *(

@@ -370,7 +370,8 @@ class PTT(Gradient):
             "rungs": W.new_empty(0, len(model.theta)),
             "rung_states": W.new_empty(0, n_chains, model.n_visible),
             "swap_rate": W.new_ones(1),  # of each pair of neighbours, the last with the model
-            "clock": W.new_zeros((), dtype=torch.int64),  # number of updates since a sweep
+            # The number of updates since a sweep, on the CPU, so that no update waits for a device.
+            "clock": torch.zeros((), dtype=torch.int64),
             "rate": W.new_ones(()),
             "last_theta": model.theta.clone(),
             "last_states": model.start(n_chains, noise),
@@ -378,6 +379,8 @@ class PTT(Gradient):
 
     def resized(self, state, model, n_data):
         n_chains = self.n_model(model, n_data)
+        if "clock" in state:
+            state = state | {"clock": state["clock"].cpu()}
         if len(state["chains"]) == n_chains:
             return state
         index = torch.arange(n_chains, device=model.W.device) % len(state["chains"])

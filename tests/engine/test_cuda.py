@@ -20,6 +20,7 @@ from skebm import (
     CD,
     DBN,
     PCD,
+    PTT,
     BernoulliRBM,
     CategoricalRBM,
     ConvRBM,
@@ -296,6 +297,19 @@ def test_the_second_epoch_replays_the_graph_of_the_first(name):
         assert first == (1, first[2] - 1, first[2])
         moves = name in RECORDED_AGAIN and epochs is fitted(name)[1][-1]
         assert later == [(moves, n - moves, n) for n in epochs.n_batches[1:]]
+
+
+def test_trajectory_tempering_waits_only_in_sweeps_of_the_ladder():
+    gradient = PTT(10, interval=4)
+    estimator = BernoulliRBM(8, gradient=gradient, n_iter=2, device="cuda:0", random_state=0)
+    with Watch() as watch, fake_cuda():
+        estimator.fit(BINARY).set_params(warm_start=True).fit(BINARY)
+        assert estimator.sample(5, 3, method="ptt", random_state=0).shape == (5, 12)
+        log_partition(estimator, method="ptt", random_state=0)
+    for epochs in watch.epochs:
+        assert {place.split(":")[0] for _, place in epochs.waits} == {"gradients.py"}
+        n_sweeps = sum(epochs.n_batches) // 4
+        assert epochs.waits.total() <= 4 * n_sweeps
 
 
 def test_rows_that_do_not_fit_are_streamed():
