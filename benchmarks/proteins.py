@@ -35,10 +35,10 @@ DRELU = {
 }
 MODELS = {
     "CategoricalRBM()": {},
-    "800 binary units, weight_decay=0.0006, PCD-2, 60 epochs": LONG
-    | {"n_components": 800, "weight_decay": 0.0006, "gradient": PCD(2), "n_iter": 60},
-    "100 dReLU units, l1b=0.025, PCD-5, 100 epochs": DRELU
-    | {"n_components": 100, "l1b": 0.025, "gradient": PCD(5), "n_iter": 100},
+    "800 binary units, weight_decay=0.0008, PCD-2, 150 epochs": LONG
+    | {"n_components": 800, "weight_decay": 0.0008, "gradient": PCD(2), "n_iter": 150},
+    "100 dReLU units, l1b=0.025, PCD-2, 60 epochs": DRELU
+    | {"n_components": 100, "l1b": 0.025, "gradient": PCD(2), "n_iter": 60},
 }
 TUNED = [
     *(
@@ -50,6 +50,8 @@ TUNED = [
         DRELU | {"n_components": 100, "weight_decay": decay, "gradient": PCD(2), "n_iter": 30}
         for decay in (0.0006, 0.003)
     ),
+    LONG | {"n_components": 800, "weight_decay": 0.0008, "gradient": PCD(2), "n_iter": 150},
+    LONG | {"n_components": 1500, "weight_decay": 0.0006, "gradient": PCD(2), "n_iter": 60},
 ]
 
 

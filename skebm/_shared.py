@@ -105,7 +105,8 @@ l1 : float, default=0.0
 l1b : float, default=0.0
     Weight of the penalty Σ_j ‖W_j‖₁² / (2 n_visible), where n_visible is the number of visible
     units: hidden units with large weights lose small ones, others do not (J. Tubiana, S. Cocco,
-    R. Monasson: Learning protein constitutive motifs from sequence data. eLife 8, 2019).
+    R. Monasson: Learning protein constitutive motifs from sequence data. eLife 8, 2019). Values
+    from 0.001 to 0.1 are usual.
 max_grad_norm : float or None, default=%(max_grad_norm)s
     Upper limit of the norm of a batch's gradient, over all parameters together.
 centered : bool, default=True
@@ -197,7 +198,8 @@ history_ : dict of ndarrays of shape (`n_iter_`,)
     (an estimate of the mean pseudo-log-likelihood, from one feature of each of these rows). For
     persistent chains, "chain_distance" is the Kolmogorov-Smirnov distance between the chains and
     the rows along the first principal axis of the rows: near 0.5 or above, the chains lack a mode
-    of the data. For n chains, values up to about 1.4/√n are chance. See :func:`mode_report`.
+    of the data. For n chains, values up to about 1.4/√n are chance. Fractional weights of rows are
+    ignored; for grey values of binary features there is no such figure. See :func:`mode_report`.
 n_iter_ : int
     Number of epochs so far.
 feature_means_ : ndarray of shape (n_visible,)

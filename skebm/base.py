@@ -12,6 +12,7 @@ from dataclasses import field
 from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
+import joblib
 import numpy as np
 import torch
 from scipy.sparse import issparse
@@ -55,7 +56,7 @@ FLIPS = 2**24
 WITH_NEW_CHAINS = ("stride", "pool_size")
 #: Parameters, of this class or of subclasses, that define the units and their coupling.
 OF_MODEL = (
-    *("n_components", "visible", "hidden", "variance", "kinds"),
+    *("n_components", "visible", "hidden", "variance", "kinds", "categories"),
     *("kernel_size", "image_shape", "channels_last", "stride", "pool_size"),
 )
 #: Values that are outside of the support by less than this are rounded ones, as scalers return.
@@ -291,7 +292,7 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
         """Raise an error if a parameter asks for another model than the fitted one."""
         for name, fitted in self.training_settings_["model"].items():
             value = getattr(self, name)
-            if value != fitted and name not in WITH_NEW_CHAINS:
+            if _differ(value, fitted) and name not in WITH_NEW_CHAINS:
                 raise ValueError(
                     f"{name}={value!r} differs from the {fitted!r} of the fitted model. To "
                     "continue training, set it back; to change it, fit a new model."
@@ -340,6 +341,11 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             rows = batches.probe[:, : data.rows.shape[1]]
             self._examine(rows)
             model = self._new_model(mean, rows, batches.dtype, rng)
+        if self.l1b * self.learning_rate >= 1:
+            raise ValueError(
+                f"l1b={self.l1b} with learning_rate={self.learning_rate} changes the sign of all "
+                "weights in an update; their product must be below 1."
+            )
         trainer = Trainer(
             self._in_training(model, batches),
             self._gradient_of_process(batches),
@@ -651,6 +657,13 @@ class OfEncoding:
     def __set__(self, instance, value):
         instance.encoding_ = copy.copy(instance.encoding_)  # other estimators may share it
         setattr(instance.encoding_, self.name, value)
+
+
+def _differ(a, b):
+    """Whether two values of a parameter are different; lists may hold arrays."""
+    if isinstance(a, list | dict) and isinstance(b, list | dict):
+        return joblib.hash(a) != joblib.hash(b)
+    return a != b
 
 
 def squared_errors(model, v, scale, features=None):

@@ -299,10 +299,10 @@ class ChainsMixin:
             raise ValueError('method="ptt" has no marginal temperatures; use "gibbs" or "pt".')
         if not model.can_be_powered:
             raise ValueError(
-                f"marginal=True is for models of binary rows or of categories, with units in "
-                f"layers, such as BernoulliRBM; got {name}."
+                "marginal=True is for models of binary rows or of categories without labels, with "
+                f"units in layers, such as BernoulliRBM; got {name}."
             )
-        return model.power(n)
+        return model.exact().power(n)
 
     def _noise(self, random_state):
         rng = self.random_state_ if random_state is None else check_random_state(random_state)

@@ -328,7 +328,7 @@ class Table(Standardised):
         of_unit = self.column_of_unit(0)
         rows = np.empty((len(X), len(of_unit)), dtype=self.row_type_)
         for j, column in enumerate(columns):  # one column after the other: rows may be many
-            rows[:, of_unit == j] = self._units_of_column(j, column)
+            rows[:, of_unit == j] = self._units_of_column(j, column, may_fill=not reset)
         return rows
 
     def _learn_columns(self, X, columns):
@@ -339,13 +339,15 @@ class Table(Standardised):
             if all(missing):
                 raise ValueError(f"Column {column.name!r} has no value at all; remove it from X.")
         self.names_ = [column.name for column in columns]
-        given = self._given_categories()
+        given = self._given_categories(columns)
         self.n_rows_ = processes.total("the number of rows", len(X))
         self.kinds_ = self._kinds_of(columns, given)
         categories = [
-            given.get(column.name, _sorted(column.name, column.known))
-            if kind == "categorical"
-            else None
+            None
+            if kind != "categorical"
+            else given[column.name]
+            if column.name in given
+            else _sorted(column.name, column.known)
             for column, kind in zip(columns, self.kinds_)
         ]
         sets = zip(*processes.exchange("categories", categories))
@@ -365,13 +367,15 @@ class Table(Standardised):
         types = processes.exchange("types of columns", [_type_of(dtype) for dtype in types])
         types = [_common_type(of_processes) for of_processes in zip(*types)]
         self.column_types_ = [
-            _with_categories(kind, given.get(name)) for kind, name in zip(types, self.names_)
+            _with_categories(name, kind, given.get(name)) for kind, name in zip(types, self.names_)
         ]
+        if self.container_ == "array":
+            self.column_types_ = [_common_type(self.column_types_)] * len(columns)
         numeric = [column.values.dtype for column in columns if column.values.dtype.kind in "biuf"]
         types = processes.exchange("types of numbers", np.result_type(np.float32, *numeric))
         self.row_type_ = devices.float_type(np.result_type(*types)).name
 
-    def _given_categories(self):
+    def _given_categories(self, columns):
         """The categories that are given, sorted: a dict from names of columns."""
         given = self.categories
         if isinstance(given, str):
@@ -388,15 +392,8 @@ class Table(Standardised):
             raise ValueError(
                 f"categories has the column {unknown[0]!r}, but X has the columns {self.names_}."
             )
-        found = {name: np.asarray(values) for name, values in given.items()}
-        for name, values in found.items():
-            found[name] = distinct = _sorted(name, values)
-            if values.ndim != 1 or len(distinct) < max(1, len(values)):
-                raise ValueError(
-                    f"categories of column {name!r} must be a list of different values; got "
-                    f"{given[name]!r}."
-                )
-        return found
+        by_name = {column.name: column for column in columns}
+        return {name: _distinct(by_name[name], values) for name, values in given.items()}
 
     def _kinds_of(self, columns, categories):
         """The kind of each column: the given kind, or that of its type."""
@@ -424,8 +421,11 @@ class Table(Standardised):
         of_type = {"bool": "bernoulli", None: "categorical"}
         return [given.get(c.name, of_type.get(c.type, "gaussian")) for c in columns]
 
-    def _units_of_column(self, j, column):
-        """The units of column j; NaN if an entry is missing or unknown."""
+    def _units_of_column(self, j, column, may_fill=True):
+        """The units of column j; NaN if an entry is missing or unknown.
+
+        If entries cannot be filled in, since nothing is fitted yet, none may be unknown.
+        """
         categories, missing = self.categories_[j], column.missing
         n_units = 1 if categories is None else len(categories)
         units = np.full((len(missing), n_units), np.nan)
@@ -447,11 +447,16 @@ class Table(Standardised):
             return units
         one_hot = self._one_hot(categories, column)
         unknown = one_hot.sum(1) == 0
-        if unknown.any() and self.handle_unknown == "error":
+        may_fill = may_fill or self.takes_missing
+        if unknown.any() and not (may_fill and self.handle_unknown == "ignore"):
             first = column.known[unknown].tolist()[0]
             raise ValueError(
                 f"Column {column.name!r} has the unknown category {first!r}; "
-                'set handle_unknown="ignore" to treat such entries as missing.'
+                + (
+                    'set handle_unknown="ignore" to treat such entries as missing.'
+                    if may_fill
+                    else "in `fit`, categories must have all of its values."
+                )
             )
         one_hot[unknown] = np.nan
         units[~missing] = one_hot
@@ -744,13 +749,49 @@ def _common_type(types):
         return first
 
 
-def _with_categories(kind, categories):
+def _distinct(column, values):
+    """The categories that are given for a column, sorted."""
+    values = list(values)
+    if not values or any(isinstance(v, list | tuple | np.ndarray) for v in values):
+        raise ValueError(f"categories of column {column.name!r} must be a list; got {values!r}.")
+    if any(map(_is_missing, values)):
+        raise ValueError(f"categories of column {column.name!r} have a missing value; remove it.")
+    are_strings = {isinstance(value, str) for value in values}
+    if len(are_strings) > 1 or (column.type is not None and are_strings == {True}):
+        raise ValueError(
+            f"categories of column {column.name!r} must have the type of its values; got "
+            f"{values!r}."
+        )
+    distinct = _sorted(column.name, np.asarray(values))
+    if len(distinct) < len(values):
+        raise ValueError(
+            f"categories of column {column.name!r} must be different values; got {values!r}."
+        )
+    return distinct
+
+
+def _with_categories(name, kind, categories):
     """The type of a column that may have these categories, too."""
-    return (
-        _common_type([kind, kind | {"categories": categories}])
-        if (isinstance(kind, dict) and categories is not None)
-        else kind
-    )
+    if categories is None:
+        return kind
+    if isinstance(kind, dict):
+        return _common_type([kind, kind | {"categories": categories}])
+    try:
+        dtype, of_numpy = np.dtype(kind), True
+    except TypeError:  # "Int8" is a type of pandas and of polars
+        of_numpy = False
+        try:
+            dtype = np.dtype("bool" if kind == "boolean" else kind.lower())
+        except TypeError:
+            return kind
+    if dtype.kind == "O" or (categories.astype(dtype) == categories).all():
+        return kind
+    if not of_numpy:
+        raise ValueError(
+            f"Column {name!r} has the type {kind}, which cannot hold all of its categories, "
+            f"{categories.tolist()}; convert it."
+        )
+    return str(np.result_type(dtype, categories.dtype))
 
 
 def _container(X):

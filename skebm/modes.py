@@ -95,7 +95,7 @@ def mode_report(
     ----------
     estimator : fitted RBM of this package
     X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-        Rows of data.
+        Rows of data. Grey values, which stand for probabilities, are replaced by draws.
     samples : array-like of shape (n_samples, n_features) or None, default=None
         Samples to compare with, such as those of `estimator.sample`. None takes the persistent
         chains of the fit, which show how well training has mixed.
@@ -136,6 +136,8 @@ def mode_report(
     fitted = FittedModel(estimator)
     rows = fitted.apply(lambda model, v: v, X)
     rows = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
+    if estimator._units()[0].is_discrete and (rows != np.round(rows)).any():
+        rows = (rng.uniform(size=rows.shape) < rows).astype(rows.dtype)
     if samples is None:
         states = getattr(estimator, "h_samples_", None)
         if states is None:

@@ -103,7 +103,7 @@ def test_chains_without_a_mode_show_in_the_history():
     assert "chain_distance" not in BernoulliRBM(gradient="cd", n_iter=1).fit(X).history_
 
 
-@pytest.mark.parametrize("hidden", ["bernoulli", "drelu"])
+@pytest.mark.parametrize("hidden", ["bernoulli", "drelu", "relu"])
 @pytest.mark.parametrize("own", [1.0, 2.0])
 def test_a_marginal_temperature_is_a_power_of_the_probability_of_the_row(hidden, own):
     rng = np.random.default_rng(0)
@@ -123,6 +123,15 @@ def test_a_marginal_temperature_is_a_power_of_the_probability_of_the_row(hidden,
         assert (np.abs(np.bincount(code, minlength=9) / n_draws - expected) < 4.5 * error).all()
 
 
+def test_grey_values_are_compared_as_draws():
+    X = np.full((400, 20), 0.5)
+    rbm = BernoulliRBM(4, gradient=PCD(n_chains=400), n_iter=10, random_state=0).fit(X)
+    assert "chain_distance" not in rbm.history_
+    report = mode_report(rbm, X, n_clusters=2, random_state=0)
+    assert report.distance < 0.15
+    assert_allclose([report.accuracy_data, report.accuracy_samples], 0.5, atol=0.1)
+
+
 def test_marginal_temperatures_have_their_limits(rbm):
     X = two_modes(0.7)
     for wrong in (0.7, 2.0):
@@ -138,4 +147,6 @@ def test_marginal_temperatures_have_their_limits(rbm):
     ):
         with pytest.raises(ValueError, match="marginal=True is for models of binary rows"):
             other.sample(2, 5, temperature=0.5, marginal=True)
+    with pytest.raises(ValueError, match="without labels"):
+        RBMClassifier(2, n_iter=1).fit(X, y).sample(2, 5, y=1, temperature=0.5, marginal=True)
     assert rbm.sample_chains(2, 5, temperature=0.5, marginal=True).draws.shape == (2, 5, 12)

@@ -265,13 +265,45 @@ def test_given_categories_are_checked_and_keep_types():
     for wrong, message in [
         ({"m": [1]}, "has the column 'm'"),
         ([[1, 3]], "1 entries for 2 columns"),
-        ({"n": [1, 1, 3]}, "'n' must be a list of different values"),
+        ({"n": [1, 1, 3]}, "'n' must be different values"),
+        ({"n": [[1], [3]]}, "'n' must be a list"),
+        ({"n": [1, 3, None]}, "'n' have a missing value"),
+        ({"n": ["1", "3"]}, "'n' must have the type of its values"),
+        ({"s": ["x", "y", 1]}, "'s' must have the type of its values"),
         ({"n": [1, 2]}, "unknown category 3;"),
     ]:
         with pytest.raises(ValueError, match=message):
             TabularRBM(2, n_iter=1, categories=wrong).fit(X)
     with pytest.raises(ValueError, match="remove it from one of the two"):
         TabularRBM(2, kinds={"n": "gaussian"}, categories={"n": [1, 3]}).fit(X)
+
+
+def test_rows_can_hold_all_of_the_given_categories():
+    strings = np.array([["a", "x"], ["b", "y"]] * 50)
+    names = ["a", "b", "longer"]
+    rbm = CategoricalRBM(4, n_iter=2, categories={0: names}, random_state=0).fit(strings)
+    longer = np.array([["longer", "x"]])
+    assert rbm.categories_[0].tolist() == names
+    rbm.components_ = np.zeros_like(rbm.components_)
+    rbm.intercept_visible_[2] = 50.0
+    assert rbm.sample(1, 5, random_state=0)[0, 0] == "longer"
+    assert np.isfinite(rbm.transform(longer)).all()
+    small = pd.DataFrame({"c": pd.Series([0, 1] * 50, dtype="int8")})
+    rbm = TabularRBM(4, n_iter=2, categories={"c": [0, 1, 300]}, random_state=0).fit(small)
+    rbm.intercept_visible_[2] = 50.0
+    assert rbm.sample(1, 5, random_state=0).c[0] == 300
+    with pytest.raises(ValueError, match="type Int8, which cannot hold"):
+        TabularRBM(4, categories={"c": [0, 1, 300]}).fit(small.astype("Int8"))
+
+
+def test_all_training_rows_must_have_given_categories():
+    X = np.array([["a"], ["c"], ["b"]] * 10)
+    rbm = CategoricalRBM(4, n_iter=1, categories=[["a", "b"]], handle_unknown="ignore")
+    with pytest.raises(ValueError, match="unknown category 'c'; in `fit`, categories must have"):
+        rbm.fit(X)
+    rbm.set_params(categories=[np.array(["a", "b", "c"])], warm_start=True).fit(X).fit(X)
+    with pytest.raises(ValueError, match=r"categories=.* differs from"):
+        rbm.set_params(categories=[np.array(["a", "b", "c", "d"])]).fit(X)
 
 
 def test_an_unknown_category_may_come_last():

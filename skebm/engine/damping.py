@@ -11,7 +11,8 @@ identity of Woodbury, the result is g − Oᵀ α, where α solves n equations:
 
     (O Oᵀ + n (ρ/η) 1) α = O g
 
-It is the plain gradient with other weights of the chains, and O Oᵀ needs inner products of states
+F is estimated from half of the chains, 100 at most: errors of F that follow those of g would give
+wrong shares. The result is the plain gradient with other weights of the chains, and O Oᵀ needs inner products of states
 only. ∂(−E)/∂θ is (v − μ)(h − λ)ᵀ, v and h.
 
 S. Amari (1998). Natural gradient works efficiently in learning. Neural Computation 10.
@@ -24,15 +25,19 @@ from torch import Tensor
 
 from skebm.engine.gradients import Phases
 
+#: Chains from which the Fisher information is estimated, at most.
+MOST_CHAINS = 100
+
 
 def damp_(phases: Phases, offsets: tuple[Tensor, Tensor] | None, strength: Tensor) -> None:
-    """Change the weights of the states of the model; `strength` is η/ρ.
+    """Change the weights of some states of the model; `strength` is η/ρ.
 
     Offsets μ and λ are those of the centred gradient, None for the plain one.
     """
     v, h = phases.v, phases.h
     centred_v, centred_h = (v, h) if offsets is None else (v - offsets[0], h - offsets[1])
-    chains = slice(phases.n_data, None)
+    n_chains = min(MOST_CHAINS, max(1, len(phases.model.weight) // 2))
+    chains = slice(phases.n_data, phases.n_data + n_chains)
     of_v, of_h = (x[chains] @ x.T for x in (centred_v, centred_h))  # (n_chains, n)
     inner = (of_v * of_h + of_v + of_h).double()  # offsets of v and h alone do not matter below
     inner -= inner.mean(0)
@@ -42,4 +47,4 @@ def damp_(phases: Phases, offsets: tuple[Tensor, Tensor] | None, strength: Tenso
     square.diagonal().add_(len(square))
     factor = torch.linalg.cholesky_ex(square)[0]  # without a check, which waits for the device
     alpha = torch.cholesky_solve((projected * strength)[:, None], factor)[:, 0]
-    phases.model.weight.sub_(alpha - alpha.mean())
+    phases.model.weight[:n_chains].sub_(alpha - alpha.mean())

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from skebm._shared import Fraction, PositiveInt, estimator
 from skebm._sklearn import BaseEstimator
-from skebm.engine.ladder import sweep_, works
+from skebm.engine.ladder import acceptance, sweep_, works
 from skebm.engine.models import RBM, Joint
 from skebm.engine.noise import Noise
 from skebm.engine.partition import countable_layer
@@ -329,8 +329,9 @@ class PTT(Gradient):
     A small change of the parameters can move a large share of the probability between modes.
     Shares that change faster than states climb the ladder are not learned, whence `relaxation`:
     with the learning rate η, the plain gradient g becomes (1 + (η / relaxation) F)⁻¹ g, where F is
-    the Fisher information, estimated from the chains. Directions with a small variance are learned
-    as before. Convolutional layers have the plain gradient.
+    the Fisher information, estimated from half of the chains, at most 100. Directions with a small
+    variance are learned as before. Convolutional layers have the plain gradient. `relaxation`
+    is a limit for `optimizer="sgd"` only: Adam scales the gradient again.
 
     References
     ----------
@@ -442,8 +443,7 @@ class PTT(Gradient):
         states = state["rung_states"]
         for k in range(2, len(models)):  # rung k − 1 of those that are stored
             low, high = (works(models, k - 1, k + 1, states[i]) for i in (k - 2, k))
-            ratio = high - low
-            rate = ratio.clamp(max=0).exp().mean()
+            rate = acceptance(low, high)
             if rate > NEEDLESS:
                 kept = [i for i in range(len(models)) if i != k - 1]
                 state["rungs"], state["rung_states"] = state["rungs"][kept], states[kept]

@@ -40,6 +40,11 @@ def works(models: Sequence[RBM], k: int, j: int, v: Tensor) -> Tensor:
     return free_energy(models, j, v) - free_energy(models, k, v)
 
 
+def acceptance(low: Tensor, high: Tensor) -> Tensor:
+    """Mean probability to accept exchanges, given the works of the states of two rungs: ()."""
+    return (high - low).clamp(max=0).exp().mean()
+
+
 def exchange_(
     models: Sequence[RBM], states: list[Tensor], noise: Noise, *, n_rounds: int = 1
 ) -> Tensor:
@@ -56,12 +61,11 @@ def exchange_(
             both = torch.cat(states[k : k + 2])
             work = works(models, k, k + 1, both)
             low, high = torch.arange(2 * n, device=both.device).split(n)  # those of each rung
+            accepted[k] = acceptance(work[low], work[high])
             for number in range(n_rounds):
                 if number:
                     high = high[noise.uniform(work[:n]).argsort()]
                 ratio = work[high] - work[low]
-                if not number:
-                    accepted[k] = ratio.clamp(max=0).exp().mean()
                 swap = noise.uniform(ratio).log() < ratio
                 low, high = torch.where(swap, high, low), torch.where(swap, low, high)
             states[k], states[k + 1] = both[low], both[high]

@@ -262,6 +262,9 @@ class RBM:
         Makes the coupling from the weights.
     """
 
+    #: The factor of the gradient of log p(v) in an update.
+    generative: float = 1.0
+
     def __init__(
         self,
         visible: Units,
@@ -309,7 +312,8 @@ class RBM:
     def can_be_powered(self) -> bool:
         """Whether `power` is possible: dense weights, and no base measure of the visible units."""
         plain = type(self.visible).log_base is Units.log_base and not self.visible.parameters()
-        return plain and self.hidden.fields_per_unit == 1 and isinstance(self.coupling, Dense)
+        of_units = all(t.ndim == 1 for t in self.hidden.parameters().values())  # no labels
+        return plain and of_units and isinstance(self.coupling, Dense)
 
     def power(self, n: int) -> "RBM":
         """The model of p(v)^n up to a constant: n copies of each hidden unit, n times b."""

@@ -178,7 +178,7 @@ class Trainer:
         """
         self.optimizer.set_rate(learning_rate, momentum)
         if self.gradient.relaxation is not None and isinstance(self.model.coupling, Dense):
-            step = self.optimizer.rate / (1 - momentum)
+            step = self.optimizer.rate * self.model.generative / (1 - momentum)
             self._strength = step / self.gradient.relaxation
         self.model.normalise_()
         for total in self.figures.values():
@@ -318,12 +318,14 @@ class Trainer:
     def report(self, rows: Tensor | None = None) -> State:
         """Figures of the gradient and of the model over the last epoch, for the history.
 
-        If some rows are given, persistent chains are compared with them.
+        If some rows are given, persistent chains are compared with them, but not with grey values,
+        which stand for probabilities.
         """
         figures = {name: total / self.n_updates for name, total in self.figures.items()}
         state = self.gradient_state or {}
-        if rows is not None and "chains" in state:
-            v = self.model.visible.from_rows(rows)
+        v = None if rows is None else self.model.visible.from_rows(rows)
+        is_grey = v is not None and self.model.visible.is_discrete and (v != v.round()).any()
+        if v is not None and "chains" in state and not is_grey:
             figures["chain_distance"] = distance_along_axis(v, self.phases.model.v)
         return self.gradient.report(state) | figures
 
