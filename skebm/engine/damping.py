@@ -12,8 +12,8 @@ identity of Woodbury, the result is g − Oᵀ α, where α solves n equations:
     (O Oᵀ + n (ρ/η) 1) α = O g
 
 F is estimated from half of the chains, 100 at most: errors of F that follow those of g would give
-wrong shares. The result is the plain gradient with other weights of the chains, and O Oᵀ needs inner products of states
-only. ∂(−E)/∂θ is (v − μ)(h − λ)ᵀ, v and h.
+wrong shares. The result is the plain gradient with other weights of the chains, and O Oᵀ needs
+inner products of states only. ∂(−E)/∂θ is (v − μ)(h − λ)ᵀ, v and h.
 
 S. Amari (1998). Natural gradient works efficiently in learning. Neural Computation 10.
 A. Chen, M. Heyl (2024). Empowering deep neural quantum states through efficient optimization.

@@ -45,7 +45,7 @@ def test_the_gradient_is_multiplied_by_the_inverse_of_one_plus_fisher(centred, s
     centred_S = chains - chains.mean(0)
     fisher = centred_S.T @ centred_S / len(centred_S)
     expected = np.linalg.solve(np.eye(len(fisher)) + strength * fisher, plain)
-    damp_(phases, offsets, torch.tensor(strength).double())
+    damp_(phases, offsets, torch.tensor(strength, dtype=torch.float64))
     np.testing.assert_allclose(phases.weight.numpy() @ S, expected, atol=1e-9)
     assert abs(phases.weight.sum()) < 1e-12  # a difference of two means
 
