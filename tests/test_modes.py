@@ -48,6 +48,16 @@ def test_the_report_has_the_shares_of_rows_and_samples(rbm):
     assert "may have" in str(same)
 
 
+def test_the_largest_cluster_comes_first(rbm):
+    rng = np.random.default_rng(0)
+    X = np.repeat(np.eye(4, 12), [50, 200, 100, 25], axis=0)
+    for seed in range(3):
+        report = mode_report(rbm, rng.permutation(X), samples=X, n_clusters=4, random_state=seed)
+        assert_allclose(report.data_shares * 375, [200, 100, 50, 25])
+        assert_allclose(report.sample_shares, report.data_shares)
+        assert_allclose(report.centers, np.eye(4, 12)[[1, 2, 0, 3]], atol=1e-6)
+
+
 def test_adversarial_accuracies_find_copies_and_what_is_lacking(rbm):
     rng = np.random.default_rng(0)
     normal = GaussianRBM(2, n_iter=1, random_state=0).fit(rng.normal(size=(500, 3)))

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 from skebm import PTT, BernoulliRBM
 from skebm.engine.damping import damp_
 from skebm.engine.gradients import Phases
 from skebm.engine.models import RBM
+from skebm.engine.noise import Noise
+from skebm.engine.training import Trainer
 from skebm.engine.units import Bernoulli
 from skebm.fitted import FittedModel
+from tests.conftest import make_model
 
 
 def some_phases(n_data=4, n_model=6, seed=0):
@@ -48,6 +52,22 @@ def test_the_gradient_is_multiplied_by_the_inverse_of_one_plus_fisher(centred, s
     damp_(phases, offsets, torch.tensor(strength, dtype=torch.float64))
     np.testing.assert_allclose(phases.weight.numpy() @ S, expected, atol=1e-9)
     assert abs(phases.weight.sum()) < 1e-12  # a difference of two means
+
+
+def test_every_update_is_damped_from_plain_weights_by_its_own_step():
+    model = make_model(n_visible=4, n_hidden=3, seed=1)
+    trainer = Trainer(model, PTT(8, relaxation=0.05), batch_size=4, momentum=True)
+    rows, weight = torch.eye(4, dtype=model.W.dtype), torch.full((4,), 0.25).to(model.W)
+    with torch.inference_mode():
+        trainer.begin_epoch(rows.mean(0), rows, 2, Noise(0), 0.1, 0.6)
+        assert trainer._strength.item() == pytest.approx(0.1 / (1 - 0.6) / 0.05)
+        trainer.step(rows, weight, Noise(0))
+        assert trainer.phases.model.weight.std() > 1e-4
+        trainer.set_weight(weight)
+        assert_close(trainer.phases.model.weight, torch.full_like(weight, -1 / 8).repeat(2))
+        model.generative = 0.5
+        trainer.begin_epoch(rows.mean(0), rows, 2, Noise(0), 0.1, 0.6)
+        assert trainer._strength.item() == pytest.approx(0.5 * 0.1 / (1 - 0.6) / 0.05)
 
 
 def modes_of_eight_bits(relaxation, seed):
