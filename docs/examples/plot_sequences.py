@@ -18,6 +18,7 @@ thirds of the sequences, the two letters of a contact match.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import CenteredNorm
 
 from skebm import CategoricalRBM, contact_map, sequence_weights, zero_sum_gauge
 
@@ -62,9 +63,11 @@ print(f"{found} of the {len(contacts)} pairs with the highest scores are contact
 picture = np.triu(score, 1)
 for i, j in contacts:
     picture[j, i] = np.nanmax(score)
-figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", width_ratios=[1, 1.4])
-axes[0].imshow(picture, cmap="Blues")
-axes[0].set(title="scores (above), contacts (below)", xlabel="column", ylabel="column")
+figure, ax = plt.subplots(figsize=(4.5, 4.5), layout="constrained")
+ax.imshow(picture, cmap="Blues")
+ax.set(title="scores (above), contacts (below)", xlabel="column", ylabel="column")
+ax.set(xticks=range(0, n_columns, 5), yticks=range(0, n_columns, 5))
+plt.show()
 
 # %%
 # Weights of one hidden unit
@@ -74,8 +77,9 @@ axes[0].set(title="scores (above), contacts (below)", xlabel="column", ylabel="c
 
 W = zero_sum_gauge(rbm).components_.reshape(30, n_columns, len(letters))
 strongest = np.abs(W).max((1, 2)).argmax()
-image = axes[1].imshow(W[strongest].T, cmap="RdBu_r", norm=plt.matplotlib.colors.CenteredNorm())
-axes[1].set(title="weights of one hidden unit", xlabel="column", yticks=range(4))
-axes[1].set_yticklabels(letters)
+figure, ax = plt.subplots(figsize=(7, 2.5), layout="constrained")
+image = ax.imshow(W[strongest].T, cmap="RdBu_r", norm=CenteredNorm())
+ax.set(title="weights of one hidden unit", xlabel="column", xticks=range(n_columns))
+ax.set_yticks(range(len(letters)), letters)
 figure.colorbar(image)
 plt.show()
