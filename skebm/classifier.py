@@ -284,8 +284,11 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
 
         %(sampling_references)s
         """
-        settings: dict[str, Any] = {"method": method, "temperature": temperature}
-        settings["marginal"] = marginal
+        settings: dict[str, Any] = {
+            "method": method,
+            "temperature": temperature,
+            "marginal": marginal,
+        }
         if y is None:
             return super().sample(
                 n_samples, n_steps, init=init, random_state=random_state, **settings

@@ -278,9 +278,10 @@ class Trainer:
     def _penalise_(self, gW: Tensor) -> None:
         """Subtract the gradient of the penalties of the weights."""
         W = self.model.W
-        norms = W.abs().flatten(1).sum(1).view(-1, *[1] * (W.ndim - 1))  # (n_hidden, 1, …)
-        slope = self.l1 + self.l1b / self.model.n_visible * norms
-        gW.add_(W, alpha=-self.weight_decay).addcmul_(W.sign(), slope, value=-1)
+        gW.add_(W, alpha=-self.weight_decay).add_(W.sign(), alpha=-self.l1)
+        if self.l1b:
+            norms = W.abs().flatten(1).sum(1).view(-1, *[1] * (W.ndim - 1))  # (n_hidden, 1, …)
+            gW.addcmul_(W.sign(), norms, value=-self.l1b / self.model.n_visible)
 
     def _cap_norms(self, max_norm: float) -> None:
         """Scale down the weight vector of each hidden unit if its norm exceeds `max_norm`."""

@@ -44,12 +44,17 @@ def probabilities(models, k, states):
     return torch.softmax(-free_energy(models, k, states), 0)  # (8,)
 
 
-def test_a_sweep_leaves_the_joint_distribution_of_all_rungs_invariant():
-    models, n = some_ladder(1.5), 40_000
+def exact_draws(models, n):
+    """All rows, their probabilities on each rung, and n independent draws on each rung."""
     rng = np.random.default_rng(0)
     every = torch.tensor([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(8)], dtype=torch.float64)
     p = [probabilities(models, k, every).numpy() for k in range(4)]
-    states = [every[torch.from_numpy(rng.choice(8, size=n, p=of_rung))] for of_rung in p]
+    return every, p, [every[torch.from_numpy(rng.choice(8, size=n, p=of_rung))] for of_rung in p]
+
+
+def test_a_sweep_leaves_the_joint_distribution_of_all_rungs_invariant():
+    models, n = some_ladder(1.5), 40_000
+    every, p, states = exact_draws(models, n)
     before = [s.clone() for s in states]
     accepted = sweep_(models, states, Noise(0))
     assert (states[-1] != before[-1]).any(1).double().mean() > 0.2
@@ -69,10 +74,7 @@ def test_a_sweep_leaves_the_joint_distribution_of_all_rungs_invariant():
 
 def test_exchanges_with_other_partners_leave_every_rung_invariant():
     models, n = some_ladder(1.5), 40_000
-    rng = np.random.default_rng(0)
-    every = torch.tensor([[i & 1, i >> 1 & 1, i >> 2 & 1] for i in range(8)], dtype=torch.float64)
-    p = [probabilities(models, k, every).numpy() for k in range(4)]
-    states = [every[torch.from_numpy(rng.choice(8, size=n, p=of_rung))] for of_rung in p]
+    _, p, states = exact_draws(models, n)
     before = states[-1].clone()
     moved = []
     for n_rounds in (1, 10):
