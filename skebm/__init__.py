@@ -5,6 +5,7 @@ from skebm.callbacks import Checkpoint
 from skebm.chains import Chains
 from skebm.classifier import RBMClassifier
 from skebm.conv import ConvRBM
+from skebm.dbm import DBM
 from skebm.dbn import DBN
 from skebm.diagnostics import autocorrelation_time, effective_sample_size, r_hat
 from skebm.displays import (
@@ -27,6 +28,7 @@ from skebm.tabular import CategoricalRBM, TabularRBM
 
 __all__ = [
     "CD",
+    "DBM",
     "DBN",
     "PCD",
     "PTT",

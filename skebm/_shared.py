@@ -92,7 +92,7 @@ random_state : int, RandomState instance or None, default=None
     Seeds the weights, the order of the rows and all sampling. The same integer on the
     same device, with the same number of threads, gives the same model, bit for bit."""
 
-TRAINING = (
+ENERGY = (
     TRAINED
     + """
 gradient : {"cd", "pcd", "pt", "ptt"} or gradient object, default="%(gradient)s"
@@ -121,7 +121,12 @@ sparsity_cost : float, default=1.0
 temperature : float, default=1.0
     T in p ∝ exp(−E/T). It scales every field and, for real-valued units, the variance.
     The free energy is F_T(v) = −T log Σ_h exp(−E(v, h)/T). Learning rate and penalties
-    act on E/T.
+    act on E/T."""
+)
+
+TRAINING = (
+    ENERGY
+    + """
 output : {"mean", "field"}, default="mean"
     What `transform` gives and `inverse_transform` takes: the means of the hidden units, or their
     fields (c + W v)/T, which are the log-odds of binary units. A field is not limited to [0, 1]
@@ -246,6 +251,7 @@ ValueError
 #: The texts that stand for %(name)s in a docstring.
 TEXTS = {
     "training": TRAINING,
+    "energy": ENERGY,
     "trained": TRAINED,
     "fitted": FITTED,
     "stack": STACK,

@@ -10,45 +10,34 @@ import warnings
 from collections.abc import Callable
 from dataclasses import field
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import joblib
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import (
-    Fraction,
-    NonNegativeFloat,
-    PositiveFloat,
     PositiveInt,
-    documented,
     estimator,
 )
-from skebm._sklearn import (
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    fit_context,
-)
-from skebm.chains import ChainsMixin
 from skebm.encoding import Encoding
+from skebm.energy import EnergyModel
 from skebm.engine import devices
 from skebm.engine.batches import in_pieces
-from skebm.engine.gradients import CD, PCD, PTT, Gradient, ParallelTempering
+from skebm.engine.copies import copied
 from skebm.engine.models import RBM, Coupling, Dense
 from skebm.engine.noise import Noise
 from skebm.engine.parallel import current
 from skebm.engine.partition import quick_log_partition
-from skebm.engine.training import Trainer
 from skebm.engine.units import Units
 from skebm.evaluation import kept_log_partition, log_likelihood, pseudo_likelihood
 from skebm.fitted import FittedModel
-from skebm.fitting import Trained, TrainingData, as_numpy, as_tensor, level_of_caller
+from skebm.fitting import TrainingData, as_numpy, as_tensor, level_of_caller
 from skebm.missing import MissingEntries
-from skebm.tensors import as_array, as_rows, check_weights, returns_like_x
+from skebm.tensors import as_rows, check_weights, in_double, returns_like_x
 
 #: Largest number of terms that the score of one piece of the held-out rows may need.
 FLIPS = 2**24
@@ -61,42 +50,31 @@ OF_MODEL = (
 )
 #: Values that are outside of the support by less than this are rounded ones, as scalers return.
 ROUNDING = 1e-6
-GradientName = Literal["cd", "pcd", "pt", "ptt"]
-GRADIENTS: dict[str, Callable[[], Gradient]] = {
-    "cd": CD,
-    "pcd": PCD,
-    "pt": ParallelTempering,
-    "ptt": PTT,
-}
+
+
+class FittedArrays:
+    """The types of the attributes of every fitted RBM."""
+
+    components_: np.ndarray
+    intercept_visible_: np.ndarray
+    intercept_hidden_: np.ndarray
+    feature_means_: np.ndarray
+    feature_names_in_: np.ndarray
 
 
 @estimator
-class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Trained):
+class BaseRBM(FittedArrays, EnergyModel):
     """Base class of all RBMs: validation, training, features and scores."""
 
     n_components: PositiveInt | Literal["auto"] = field(default=256, kw_only=False)
-    gradient: GradientName | Gradient = "pcd"
-    l1: NonNegativeFloat = 0.0
-    l1b: NonNegativeFloat = 0.0
-    max_grad_norm: PositiveFloat | None = None
-    centered: bool = True
-    sparsity_target: Fraction | None = None
-    sparsity_cost: NonNegativeFloat = 1.0
-    temperature: PositiveFloat = 1.0
     output: Literal["mean", "field"] = "mean"
 
     _held_out = """The score of rows of binary or categorical
         features is the pseudo-log-likelihood (exact for few rows, else estimated from some
         features of each), that of others the log-likelihood, with log Z exact for up to 12
         binary hidden units, else from a short run of annealed importance sampling."""
-    _reported = {
-        "score": "pseudo-likelihood = {:.2f}",
-        "reconstruction_error": "reconstruction error = {:.2f}",
-    }
-    #: Where "pcd" has other settings, for the docstrings.
-    _pcd: ClassVar[str] = ""
-    #: What the short names of gradients stand for.
-    _gradients: ClassVar[dict[str, Callable[[], Gradient]]] = GRADIENTS
+    #: How many copies of the visible and of the hidden units training has (see `Copied`).
+    _copies: ClassVar[tuple[int, int]] = (1, 1)
     #: Gibbs sweeps of missing entries after an epoch; None means that no entry may be missing.
     _n_sweeps: ClassVar[int | None] = None
     #: Advice on values outside of the support, for a warning.
@@ -155,91 +133,12 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     def _examine(self, rows) -> None:
         """Record what a new fit depends on, given a sample of the encoded rows."""
 
-    def _trainer_settings(self) -> dict[str, Any]:
-        """Settings of the trainer that are no parameters of the estimator."""
-        return {}
-
-    def _in_training(self, model, batches) -> RBM:
-        """Return the model to train, for example one with dropout."""
-        return model
-
-    def _without_dropout(self, model) -> RBM:
-        """Return the model that predicts, given the model with the fitted parameters."""
-        return model
+    def _without_dropout(self, model):
+        return copied(model, *self._copies)
 
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
         """Validate y; return the targets and the weights of the rows."""
         return None, sample_weight
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; `gradient__n_steps` also works if `gradient` is a name.
-
-        Parameters
-        ----------
-        **params : dict
-
-        Returns
-        -------
-        self : object
-        """
-        name = params.get("gradient", self.gradient)
-        nested = any(key.startswith("gradient__") for key in params)
-        if nested and isinstance(name, str) and name in self._gradients:
-            params["gradient"] = self._gradients[name]()
-        return super().set_params(**params)
-
-    # Training
-
-    @documented
-    @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the model to the rows of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data. Small types (uint8, bool) are converted batch by batch.
-        y : None
-            Ignored; present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows. If all weights are integers, and at most 10 on average, the fit is
-            the same, bit for bit, as if each row was repeated that many times, and takes as
-            long; with `early_stopping`, a row and its repetitions stay together. Other weights
-            are relative: every row is visited once per epoch, and its gradient is multiplied
-            by its weight divided by the mean weight.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        %(raised)s
-        """
-        return self._fit(X, y, sample_weight)
-
-    @fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Train for one epoch on the rows of X, starting from the current parameters.
-
-        `early_stopping` is ignored: all rows are used for training.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-            Training data: any number of rows, which are split into batches of `batch_size`.
-        y : None
-            Ignored; present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows, as in `fit`.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-        """
-        return self._partial_fit(X, y, sample_weight)
 
     def _prepare_training(
         self, X, y, sample_weight, *, task, rng, resume, classes=None, **settings
@@ -329,109 +228,53 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             stacklevel=level_of_caller(),
         )
 
-    def _trainer(self, data, batches, rng, resume):
-        if resume:
-            model = FittedModel(self).as_trained(batches.device, precision=self.precision)
-        else:
-            mean = batches.mean[: data.rows.shape[1]]
-            if not mean.isfinite().all():
-                raise ValueError("X has values that are too large for single precision; scale X.")
-            self.feature_means_ = as_numpy(mean)
-            self.n_components_ = self._n_hidden(batches.n)
-            rows = batches.probe[:, : data.rows.shape[1]]
-            self._examine(rows)
-            model = self._new_model(mean, rows, batches.dtype, rng)
-        if self.l1b * self.learning_rate >= 1:
-            raise ValueError(
-                f"l1b={self.l1b} with learning_rate={self.learning_rate} changes the sign of all "
-                "weights in an update; their product must be below 1."
-            )
-        trainer = Trainer(
-            self._in_training(model, batches),
-            self._gradient_of_process(batches),
-            batch_size=batches.batch_size,
-            optimizer=self.optimizer,
-            momentum=self.momentum > 0,
-            centered=self.centered,
-            weight_decay=self.weight_decay,
-            l1=self.l1,
-            l1b=self.l1b,
-            sparsity_target=self.sparsity_target,
-            sparsity_cost=self.sparsity_cost,
-            max_norm=self.max_norm,
-            max_grad_norm=self.max_grad_norm,
-            processes=batches.processes,
-            **self._trainer_settings(),
-        )
-        if resume:
-            self._load_state(trainer, batches.device)
-        return trainer
-
-    def _load_state(self, trainer, device):
-        model, theta = trainer.model, self.training_state_.get("theta")
-        if theta is not None:
-            before = model.theta.clone()
-            model.theta.copy_(as_tensor(theta, device))
-            pairs = [(getattr(self, name), p) for name, p in self._parameters(model).items()]
-            if not all(np.array_equal(*pair) for pair in pairs):  # the attributes were changed
-                model.theta.copy_(before)
-        super()._load_state(trainer, device)
-
-    def _training_state(self, trainer):
-        state = super()._training_state(trainer)
-        if self.temperature != 1:  # multiplying by T and dividing again would round
-            state["theta"] = as_numpy(trainer.model.theta)
-        return state
-
-    def _training_settings(self):
-        gradient = self._resolved_gradient()
-        return {
-            "model": self._model_settings(),
-            "temperature": self.temperature,
-            "gradient": (type(gradient).__name__, gradient.get_params(deep=False)),
-            "batch_size": self.batch_size,
-            "optimizer": self.optimizer,
-            "momentum": self.momentum > 0,
-            "centered": self.centered,
-        }
-
-    def _resolved_gradient(self) -> Gradient:
-        """The gradient object; a short name such as "pcd" is replaced by an object."""
-        gradient = self.gradient
-        if isinstance(gradient, str):
-            gradient = self._gradients[gradient]()
-        gradient._validate_params()
-        return gradient
-
-    def _gradient_of_process(self, batches) -> Gradient:
-        """The gradient with the share of its chains that this process has."""
-        gradient = self._resolved_gradient()
-        n_chains = getattr(gradient, "n_chains", None)
-        if batches.processes.size > 1 and not gradient.divisible:
-            raise ValueError(f"gradient={gradient} is not supported inside of data_parallel.")
-        if n_chains is None or batches.processes.size == 1:
-            return gradient
-        return copy.copy(gradient).set_params(n_chains=batches.part(n_chains))
-
-    def _new_model(self, mean, rows, dtype, rng):
+    def _new(self, batches, rng):
         """A model with random weights, whose mean field has the mean of the data."""
+        n_features = batches.X.shape[1]
+        mean, rows = batches.mean[:n_features], batches.probe[:, :n_features]
+        if not mean.isfinite().all():
+            raise ValueError("X has values that are too large for single precision; scale X.")
+        self.feature_means_ = as_numpy(mean)
+        self.n_components_ = self._n_hidden(batches.n)
+        self._examine(rows)
         visible, hidden = self._units()
         n_visible = len(mean)
         shape = self._weights_shape(n_visible)
         spread, field = self._start(visible, hidden, rows)
         spread = min(spread, self._resolved_gradient().largest_start)
-        W = rng.normal(0, spread, shape).astype(dtype)
+        W = rng.normal(0, spread, shape).astype(batches.dtype)
         W = as_tensor(W, mean.device)
         b, c = W.new_zeros(shape[1]), W.new_full((self.n_components_,), field)
         b0 = visible.field_of_mean(mean)  # (n_visible,)
         model = RBM(visible, hidden, W, b, c, b0, self._coupling(self.precision))
+        model = copied(model, *self._copies)
         coupling = model.coupling
-        mu = coupling.mean_visible(mean)
+        mu = coupling.mean_visible(mean.repeat(self._copies[0]))
         lam = coupling.mean_hidden(model.hidden.mean(coupling.hidden_bias(model.c)))
         model.b.copy_(visible.field_of_mean(mu))
         coupling.compensate_(model.b, model.c, model.W, mu, lam)
         model.normalise_()
         return model
+
+    def _model(self, device, dtype, precision):
+        def tensor(name, divisor=1.0):
+            return torch.tensor(getattr(self, name), device=device, dtype=dtype).div_(divisor)
+
+        # exp(−E/T) is the model with parameters divided by T, at temperature one.
+        T = self.temperature
+        names = ("components_", "intercept_visible_", "intercept_hidden_")
+        W, b, c = (tensor(name, T) for name in names)
+        visible, hidden = (
+            units.bound(
+                {
+                    name: tensor(f"{name}_", T if name in units.energy_parameters else 1.0)
+                    for name in units.parameters()
+                }
+            )
+            for units in self._units()
+        )
+        b0 = visible.field_of_mean(tensor("feature_means_"))  # (n_visible,)
+        return RBM(visible, hidden, W, b, c, b0, self._coupling(precision))
 
     def _parameters(self, model) -> dict[str, Any]:
         # The model uses parameters divided by T; the fitted arrays hold the parameters of E.
@@ -443,37 +286,6 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             f"{name}_": as_numpy(p if name in unscaled else p * self.temperature)
             for name, p in model.parameters().items()
         }
-
-    def _parameters_of_use(self, model) -> dict[str, Any]:
-        """The fitted attributes, given a model that `_without_dropout` returned."""
-        return self._parameters(model)
-
-    def _check_convergence(self, history, batches, missing):
-        errors = history.columns.get("reconstruction_error", ())
-        rows = batches.probe[:, : len(self.feature_means_)]
-        spread = (rows - rows.mean(0)) * self.encoding_.error_scale(rows)
-        of_means, excess = spread.square().mean().item(), missing.excess() if missing else 0.0
-        # Draws of a row have its noise, whatever the model.
-        sampled = self._trainer_settings().get("sample_rows", False)
-        noise = (rows * (1 - rows)).mean().item() if sampled else 0.0
-        if len(errors) and errors[-1] + noise > 1.5 * (of_means + noise) > 0:
-            what = (
-                f"the mean squared error of its reconstructions is {errors[-1]:.3g}, that of the "
-                f"means of the features {of_means:.3g}"
-            )
-        elif excess > 3:
-            what = (
-                f"the values that it draws for missing entries vary {excess:.3g} times as much as "
-                "the observed ones"
-            )
-        else:
-            return
-        warnings.warn(
-            f"{type(self).__name__} has not converged: {what}. Lower learning_rate (now "
-            f"{self.learning_rate}), or use fewer components.",
-            ConvergenceWarning,
-            stacklevel=level_of_caller(),
-        )
 
     def _has_pseudo_likelihood(self, visible):
         """Whether the score of a row is its pseudo-log-likelihood, else its log-likelihood."""
@@ -602,25 +414,8 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
             return pseudo_likelihood(self, X)
         return log_likelihood(self, X, log_z=kept_log_partition(self))
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Mean of :meth:`score_samples`, for model selection.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
-        y : None
-            Ignored; present for API consistency.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the rows in this mean.
-
-        Returns
-        -------
-        score : float
-        """
-        scores = as_array(self.score_samples(X))
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, scores)
-        return float(np.average(scores, weights=sample_weight))
+    def _log_unnormalised(self, X, n_draws):
+        return -in_double(self.free_energy(X)) / self.temperature
 
     # Attributes and methods that scikit-learn uses
 
@@ -630,13 +425,6 @@ class BaseRBM(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Tr
     @property
     def _n_features_out(self):
         return len(self.components_)
-
-    @property
-    def h_samples_(self) -> np.ndarray:
-        """Hidden states of the persistent chains: ndarray (n_chains, n_components)."""
-        if "chains" not in getattr(self, "training_state_", {}):
-            raise AttributeError("h_samples_ exists only after a fit with persistent chains.")
-        return self.training_state_["chains"]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -70,13 +70,8 @@ class Chains:
 class ChainsMixin:
     """The methods of an RBM that run Markov chains."""
 
-    components_: np.ndarray
-    intercept_visible_: np.ndarray
-    intercept_hidden_: np.ndarray
-    feature_means_: np.ndarray
     encoding_: Encoding
     n_features_in_: int
-    feature_names_in_: np.ndarray
     random_state_: np.random.RandomState
     temperature: float
     device: str
@@ -115,7 +110,8 @@ class ChainsMixin:
         mask = None if clamped is None else self._mask(clamped, rows.shape)
 
         def sweep(model, v, mask=None):
-            return fitted.rows(model, run(model, v, noise, n_steps=n_steps, clamped=mask))
+            v = run(model, model.complete(v), noise, n_steps=n_steps, clamped=mask)
+            return fitted.rows(model, v)
 
         result = fitted.apply_to_rows(sweep, rows, mask=mask)
         if mask is not None and isinstance(rows, torch.Tensor):
@@ -212,7 +208,8 @@ class ChainsMixin:
                 n_chains, n_steps, method, init, temperature, marginal, random_state
             )
             fitted = FittedModel(self)
-            draws = np.empty((n_chains, n_steps, v.shape[1]), dtype=fitted.dtype)
+            n_units = fitted.rows(model, v).shape[1]
+            draws = np.empty((n_chains, n_steps, n_units), dtype=fitted.dtype)
             swapped = torch.zeros(()) if betas is None else torch.zeros_like(betas[1:])
             for step, (v, accepted) in enumerate(sweeps):
                 draws[:, step] = fitted.rows(model, v).cpu().numpy()
@@ -277,7 +274,8 @@ class ChainsMixin:
             rows = fitted.read(init)
             if rows.shape[0] != n_chains:
                 raise ValueError(f"init has {rows.shape[0]} rows for {n_chains} chains.")
-            v = fitted.visible_units(model, to_device(rows, noise.device, fitted.dtype))
+            rows = to_device(rows, noise.device, fitted.dtype)
+            v = model.complete(fitted.visible_units(model, rows))
         if method == "gibbs":
             return model, None, v, gibbs_sweeps(model, v, noise, n_steps)
         if method == "ptt":

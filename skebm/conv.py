@@ -11,8 +11,9 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, estimator
-from skebm.base import BaseRBM, GradientName, OfEncoding
+from skebm.base import BaseRBM, OfEncoding
 from skebm.encoding import Images
+from skebm.energy import GradientName
 from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Gradient
 from skebm.engine.units import Bernoulli, Gaussian, Pooled, ScaledGaussian, Units

@@ -101,12 +101,76 @@ ROWS = """
         """
 
 
+class HasLayers(BaseComposition):
+    """An estimator whose parameter `layers` has numbers, estimators, or pairs of name and layer."""
+
+    layers: list | tuple
+
+    @property
+    def _named_layers(self):
+        """The layers with their names."""
+        if not isinstance(self.layers, (list, tuple)):
+            return []
+        return [
+            layer
+            if isinstance(layer, tuple) and len(layer) == 2 and isinstance(layer[0], str)
+            else (f"layer{number}", layer)
+            for number, layer in enumerate(self.layers, 1)
+        ]
+
+    @_named_layers.setter
+    def _named_layers(self, layers):
+        self.layers = layers
+
+    @property
+    def _last_layer(self):
+        named = self._named_layers
+        return named[-1][1] if named else None
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters of this estimator; with deep=True, also the layers and their parameters.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        params : dict
+        """
+        return self._get_params("_named_layers", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this estimator, its layers by name, and parameters of the layers.
+
+        Parameters
+        ----------
+        **params : dict
+            For example `layer1=GaussianRBM(64)` or `layer1__learning_rate=0.1`.
+
+        Returns
+        -------
+        self : object
+        """
+        if "layers" in params:
+            self.layers = params.pop("layers")
+        return self._set_params("_named_layers", **params)
+
+    def _layers_tags(self):
+        """scikit-learn's tags of the first and of the last layer."""
+        named = self._named_layers
+        return [
+            get_tags(layer if hasattr(layer, "fit") else BernoulliRBM())
+            for _, layer in (named[:1] + named[-1:] or [(None, None)] * 2)
+        ]
+
+
 @estimator
 class DBN(
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    BaseComposition,
+    HasLayers,
 ):
     """Deep belief network: a stack of restricted Boltzmann machines.
 
@@ -224,57 +288,7 @@ class DBN(
     warm_start: bool = False
     random_state: Seed = None
 
-    # The layers and their parameters
-
-    @property
-    def _named_layers(self):
-        """The layers with their names."""
-        if not isinstance(self.layers, (list, tuple)):
-            return []
-        return [
-            layer
-            if isinstance(layer, tuple) and len(layer) == 2 and isinstance(layer[0], str)
-            else (f"layer{number}", layer)
-            for number, layer in enumerate(self.layers, 1)
-        ]
-
-    @_named_layers.setter
-    def _named_layers(self, layers):
-        self.layers = layers
-
-    @property
-    def _last_layer(self):
-        named = self._named_layers
-        return named[-1][1] if named else None
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters of this estimator; with deep=True, also the layers and their parameters.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-
-        Returns
-        -------
-        params : dict
-        """
-        return self._get_params("_named_layers", deep=deep)
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of this estimator, its layers by name, and parameters of the layers.
-
-        Parameters
-        ----------
-        **params : dict
-            For example `layer1=GaussianRBM(64)` or `layer1__learning_rate=0.1`.
-
-        Returns
-        -------
-        self : object
-        """
-        if "layers" in params:
-            self.layers = params.pop("layers")
-        return self._set_params("_named_layers", **params)
+    # The layers
 
     def _configured(self, first):
         """Copies of the layers, with the parameters that the stack sets in them.
@@ -818,13 +832,8 @@ class DBN(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        named = self._named_layers
-        first, last = (
-            layer if hasattr(layer, "fit") else BernoulliRBM()
-            for _, layer in (named[:1] + named[-1:] or [(None, None)] * 2)
-        )
-        tags.input_tags = copy.deepcopy(get_tags(first).input_tags)
-        of_last = get_tags(last)
+        of_first, of_last = self._layers_tags()
+        tags.input_tags = copy.deepcopy(of_first.input_tags)
         tags.estimator_type = of_last.estimator_type
         tags.classifier_tags = copy.deepcopy(of_last.classifier_tags)
         tags.target_tags = copy.deepcopy(of_last.target_tags)

@@ -26,7 +26,6 @@ from skebm.engine.noise import Noise, seed_of
 from skebm.engine.sampling import run
 from skebm.fitted import FittedModel
 from skebm.fitting import level_of_caller
-from skebm.tensors import in_double
 
 #: Units up to which method="auto" enumerates the smaller layer.
 EXACT_UNITS = 18
@@ -188,6 +187,10 @@ def log_partition(
             else:
                 rows = to_device(fitted.read(samples), device, fitted.dtype)
                 draws = fitted.visible_units(model, rows)
+                observed = ~draws.isnan()  # latent layers are drawn given the rows
+                if not observed.all():
+                    v = model.complete(draws)
+                    draws = run(model, v, noise, n_steps=100, clamped=observed)
             down = partition.log_weights_down(model, draws, noise, betas)
             back, back_stderr, back_ess = _mean(down.cpu().numpy())
             upper, ess = -back + 1.96 * back_stderr, min(ess, back_ess)
@@ -208,9 +211,15 @@ def log_likelihood(
     X: Unvalidated,
     *,
     log_z: LogPartition | float | None = None,
+    n_draws: PositiveInt = 100,
     random_state: Seed = None,
 ) -> np.ndarray:
     """Log-likelihood of each row, log p(v) = −F(v) / T − log Z, in nats.
+
+    Of a :class:`DBM`, −F(v) / T is estimated by importance sampling: the logarithm of the mean of
+    exp(−F(v, x) / T) / q(x) over draws x of the even hidden layers from the mean-field
+    distribution q, where F sums out the odd layers. On average over draws, the estimate of log p(v)
+    is between the variational bound and log p(v), and rises to it with the number of draws.
 
     Parameters
     ----------
@@ -218,6 +227,8 @@ def log_likelihood(
     X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
     log_z : LogPartition, float or None, default=None
         log Z of the estimator, where it is known; None calls :func:`log_partition`.
+    n_draws : int, default=100
+        Draws of q for each row, only of a DBM. Their seed is fixed, and the same for every row.
     random_state : int, RandomState instance or None, default=None
         For :func:`log_partition`.
 
@@ -247,11 +258,11 @@ def log_likelihood(
     True
     """
     FittedModel(estimator)
-    free_energy = in_double(estimator.free_energy(X))  # (n_samples,)
+    unnormalised = estimator._log_unnormalised(X, n_draws)  # (n_samples,)
     if log_z is None:
         log_z = log_partition(estimator, random_state=random_state)
     value = log_z.value if isinstance(log_z, LogPartition) else log_z
-    return -free_energy / estimator.temperature - value
+    return unnormalised - value
 
 
 @validated

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
+from torch.nn import functional
 
 from skebm.engine import devices
 from skebm.engine.batches import chunk_size, chunks, to_device
@@ -36,14 +37,14 @@ class FittedModel:
     """
 
     def __init__(self, estimator):
-        if not hasattr(estimator, "_units"):
+        if not hasattr(estimator, "_model"):
             raise ValueError(
                 "estimator must be an RBM of this package, such as BernoulliRBM or "
                 f"GaussianRBM; got {type(estimator).__name__}. For a pipeline, pass its last step."
             )
         check_is_fitted(estimator)
         self.estimator, self.encoding = estimator, estimator.encoding_
-        self.dtype = estimator.components_.dtype
+        self.dtype = estimator.feature_means_.dtype
         self._scalings: dict[torch.device, Scaling] = {}
 
     @property
@@ -60,28 +61,9 @@ class FittedModel:
 
     def as_trained(self, device=None, *, precision="highest", dtype=None) -> RBM:
         """The model with the parameters that are trained, before any correction for dropout."""
-        estimator = self.estimator
         device = self.device if device is None else device
         dtype = getattr(torch, self.dtype.name) if dtype is None else dtype
-
-        def tensor(name, divisor=1.0):
-            return torch.tensor(getattr(estimator, name), device=device, dtype=dtype).div_(divisor)
-
-        # exp(−E/T) is the model with parameters divided by T, at temperature one.
-        T = estimator.temperature
-        names = ("components_", "intercept_visible_", "intercept_hidden_")
-        W, b, c = (tensor(name, T) for name in names)
-        visible, hidden = (
-            units.bound(
-                {
-                    name: tensor(f"{name}_", T if name in units.energy_parameters else 1.0)
-                    for name in units.parameters()
-                }
-            )
-            for units in estimator._units()
-        )
-        b0 = visible.field_of_mean(tensor("feature_means_"))  # (n_visible,)
-        return RBM(visible, hidden, W, b, c, b0, estimator._coupling(precision))
+        return self.estimator._model(device, dtype, precision)
 
     def check_ladder(self, accepted) -> None:
         """Warn if states cannot climb the ladder, given the probabilities of acceptance."""
@@ -185,7 +167,9 @@ class FittedModel:
                 tensor = to_device(rows[piece], device, self.dtype)
                 tensors = [self.visible_units(model, tensor) if encode else tensor]
                 if mask is not None:
-                    tensors.append(torch.tensor(mask[piece], device=device))
+                    n_latent = model.n_visible - mask.shape[1]
+                    part = torch.tensor(mask[piece], device=device)
+                    tensors.append(functional.pad(part, (0, n_latent)))
                 part = function(model, *tensors)
                 if len(result) == 0:
                     shape = rows.shape[0], *part.shape[1:]

@@ -11,8 +11,9 @@ import torch
 from sklearn.utils.validation import check_is_fitted, check_non_negative
 
 from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, Probability, estimator
-from skebm.base import GRADIENTS, BaseRBM, OfEncoding
+from skebm.base import BaseRBM, OfEncoding
 from skebm.encoding import Standardised
+from skebm.energy import GRADIENTS
 from skebm.engine.dropout import DROPPING
 from skebm.engine.gradients import CD, PCD, ParallelTempering
 from skebm.engine.units import (

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator, check_param_validation
 
-from skebm import DBN, ConvRBM, DBNClassifier, DBNRegressor, GaussianRBM, RBMClassifier
+from skebm import DBM, DBN, ConvRBM, DBNClassifier, DBNRegressor, GaussianRBM, RBMClassifier
 from tests.test_contract import every_round_trip
 
 SETTINGS = {"n_iter": 2, "learning_rate": 0.05}
@@ -25,6 +25,8 @@ STACKS = {
     "DBN, up-down": DBN((6, 4), random_state=0, fine_tune="up-down", **SETTINGS),
     "DBN, residual": DBN((6, 4), random_state=0, residual=(1, 1), output="all", **SETTINGS),
     "DBN of labels": DBN((6, RBMClassifier(4)), random_state=0, **SETTINGS),
+    "DBM": DBM((6, 4, 3), random_state=0, n_iter=3),
+    "DBM, not pre-trained": DBM((6, 4), random_state=0, n_iter=3, pretrain=False, gradient="cd"),
     "DBNClassifier": DBNClassifier(DBN((6, 4), **SETTINGS), **TUNING),
     "DBNClassifier, dropout": DBNClassifier(
         DBN((GaussianRBM(6), 4), **SETTINGS), dropout=0.2, optimizer="sgd", momentum=0.5, **TUNING
@@ -33,6 +35,7 @@ STACKS = {
 }
 CHECKED = [
     DBN((8, 5), n_iter=1),
+    DBM((8, 5), n_iter=2),
     DBNClassifier(DBN((16,), n_iter=2), n_iter=20, learning_rate=0.03),
     DBNRegressor([GaussianRBM(16, n_iter=2)], n_iter=20, learning_rate=0.03),
 ]
@@ -43,6 +46,8 @@ CHECKED_SLOWLY = [
     DBN((8, 5), fine_tune="up-down", fine_tune_n_iter=2),
     DBN((ConvRBM(4, kernel_size=2, n_iter=3), 5), n_iter=3),
     DBN((8, RBMClassifier(8))),
+    DBM(),
+    DBM((GaussianRBM(8), 5, 4), n_iter=5, output="all"),
     DBNClassifier(),
     DBNClassifier([GaussianRBM(16), 8]),
     DBNRegressor(),
@@ -74,11 +79,17 @@ def result(fitted, X):
 
 def arrays(fitted):
     """Everything that was learned."""
-    dbn = fitted if isinstance(fitted, DBN) else fitted.dbn_
-    for layer in (*dbn.estimators_, *dbn.generative_):
+    dbn = getattr(fitted, "dbn_", fitted)
+    for layer in (*dbn.estimators_, *getattr(dbn, "generative_", ())):
         yield from (layer.components_, layer.intercept_visible_, layer.intercept_hidden_)
     if dbn is not fitted:
         yield from (fitted.coef_, fitted.intercept_)
+
+
+def layers_of(fitted):
+    """The estimators that compute."""
+    stack = getattr(fitted, "dbn_", fitted)
+    return [*stack.estimators_, *([stack] if isinstance(stack, DBM) else [])]
 
 
 def assert_same_fit(first, second, rtol=0.0):
@@ -251,8 +262,7 @@ def test_the_number_of_features_is_checked(name, X, y):
 def test_a_device_that_is_gone_is_replaced_by_the_cpu_with_a_warning(name, X, y):
     fitted = new(name).fit(X, y)
     expected = result(fitted, X)
-    dbn = fitted if isinstance(fitted, DBN) else fitted.dbn_
-    for layer in dbn.estimators_:
+    for layer in layers_of(fitted):
         layer.set_params(device="cuda:77")
     with pytest.warns(UserWarning, match="device='cuda:77' is not present"):
         assert_allclose(result(fitted, X), expected)
@@ -303,8 +313,7 @@ def test_a_fit_on_cuda_is_used_on_the_cpu(name, X, y):
     on_gpu = new(name).set_params(device="cuda").fit(X, y)
     assert all(isinstance(array, np.ndarray) for array in arrays(on_gpu))
     on_cpu = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
-    dbn = on_cpu if isinstance(on_cpu, DBN) else on_cpu.dbn_
-    for layer in dbn.estimators_:
+    for layer in layers_of(on_cpu):
         layer.set_params(device="cpu")
     assert_allclose(result(on_cpu, X), result(on_gpu, X), rtol=1e-5)
     assert_same_fit(on_gpu, new(name).set_params(device="cuda").fit(X, y))

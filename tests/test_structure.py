@@ -15,6 +15,8 @@ ENGINE = [
     "capture",
     "units",
     "models",
+    "copies",
+    "deep",
     "dropout",
     "convolution",
     "sampling",
@@ -49,7 +51,8 @@ ORDER = {
     "skebm.evaluation": 23,
     "skebm.modes": 23,
     "skebm.chains": 23,
-    "skebm.base": 24,
+    "skebm.energy": 24,
+    "skebm.base": 24.5,
     "skebm.rbm": 25,
     "skebm.conv": 26,
     "skebm.tabular": 26,
@@ -64,7 +67,8 @@ ORDER = {
     "skebm.displays": 26,
     "skebm.callbacks": 26,
     "skebm.dbn": 27,
-    "skebm.networks": 28,
+    "skebm.dbm": 28,
+    "skebm.networks": 29,
     "skebm": 30,
 }
 

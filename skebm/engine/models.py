@@ -150,6 +150,10 @@ class Coupling(ABC):
     def change_size(self, n_sites: int) -> int:
         """How many hidden fields `hidden_gains` computes for each row with `n_sites` sites."""
 
+    def matrices(self, weight: Tensor) -> list[Tensor]:
+        """The parts of W, or of its gradient, whose first axes run over the units of a layer."""
+        return [weight]
+
     def visible_bias(self, b: Tensor) -> Tensor:
         """The bias of each visible unit: (n_visible,)."""
         return b
@@ -406,10 +410,14 @@ class RBM:
 
     # Training
 
+    def complete(self, v: Tensor) -> Tensor:
+        """v with the means of latent visible units, which are NaN in rows: like v."""
+        return v
+
     def begin_update(self, data: Joint, noise: Noise) -> "RBM":
         """The model for one update on the rows `data.v`; it has the same parameter tensors.
 
-        If labels are missing in `data.v`, the method draws them.
+        The method fills in what is latent in `data.v`: labels that are missing, and deep layers.
         """
         return self
 

@@ -62,6 +62,12 @@ def product(
     return result.float() if out is None else out.copy_(result)
 
 
+def rounded(factor: Tensor, precision: str) -> Tensor:
+    """The factor as `product` rounds it; worthwhile if it is used in many products."""
+    is_large = factor.numel() >= LARGE and factor.dtype == torch.float32 and factor.is_cpu
+    return factor.bfloat16() if precision == "medium" and CPU_HAS_BFLOAT16 and is_large else factor
+
+
 class Product(torch.autograd.Function):
     """`product` for autograd; its gradient needs two more products."""
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.scaling import Scaling
-from skebm.engine.units import Units
 
 
 class Residual:
@@ -97,11 +96,6 @@ def features(model: RBM, v: Tensor, residual: Residual | None = None) -> Tensor:
     return model.hidden.features(field) if residual is None else residual(field)
 
 
-def log_density(units: Units, x: Tensor, field: Tensor) -> Tensor:
-    """log p(x | field) of each row: (n,)."""
-    return (x * field).sum(-1) + units.log_base(x) - units.cumulant(field)
-
-
 def bound(layers: Sequence[Layer], down: Sequence[RBM], rows: Tensor, noise: Noise) -> Tensor:
     """The variational bound, from one draw of q, without the term −log Z of the top: (n,).
 
@@ -112,8 +106,8 @@ def bound(layers: Sequence[Layer], down: Sequence[RBM], rows: Tensor, noise: Noi
         v, hidden = layer.visible_units(rows), layer.model.hidden.exact()
         field = layer.model.hidden_field(v)  # (n, n_hidden)
         h = hidden.sample(field, noise)  # (n, n_hidden)
-        total += log_density(generative.visible.exact(), v, generative.visible_field(h))
-        total -= log_density(hidden, h, field)
+        total += generative.visible.exact().log_density(v, generative.visible_field(h))
+        total -= hidden.log_density(h, field)
         rows = h
     top = layers[-1]
     return total - top.model.free_energy(top.visible_units(rows))

@@ -215,11 +215,9 @@ class Trainer:
 
         With `sample_rows`, the numbers of a row are probabilities, and the states are a draw.
         """
-        v = self.phases.data.v
         if self.sample_rows:
-            noise.bernoulli(rows, out=v)
-        else:
-            v.copy_(self.model.visible.from_rows(rows))
+            rows = noise.bernoulli(rows, out=self.phases.data.v.new_empty(rows.shape))
+        self.phases.data.v.copy_(self.model.visible.from_rows(rows))
 
     def set_weight(self, weight: Tensor) -> None:
         """Set the weights of the rows for the next update."""
@@ -280,14 +278,17 @@ class Trainer:
         W = self.model.W
         gW.add_(W, alpha=-self.weight_decay).add_(W.sign(), alpha=-self.l1)
         if self.l1b:
-            norms = W.abs().flatten(1).sum(1).view(-1, *[1] * (W.ndim - 1))  # (n_hidden, 1, …)
-            gW.addcmul_(W.sign(), norms, value=-self.l1b / self.model.n_visible)
+            parts = map(self.model.coupling.matrices, (W, gW))
+            for W, gW in zip(*parts):
+                norms = W.abs().flatten(1).sum(1).view(-1, *[1] * (W.ndim - 1))  # (n_hidden, 1, …)
+                gW.addcmul_(W.sign(), norms, value=-self.l1b / self.model.n_visible)
 
     def _cap_norms(self, max_norm: float) -> None:
         """Scale down the weight vector of each hidden unit if its norm exceeds `max_norm`."""
         model = self.model
         before = model.W.clone()
-        model.W.renorm_(2, 0, max_norm)
+        for W in model.coupling.matrices(model.W):
+            W.renorm_(2, 0, max_norm)
         if self.centered:
             model.coupling.compensate_(model.b, model.c, model.W - before, *self._offsets())
 
@@ -299,13 +300,15 @@ class Trainer:
     def _follow_means(self, mean: Tensor, probe: Tensor, n_updates: int) -> None:
         """Move the offsets towards the means of visible and hidden units over rows of data."""
         model, coupling = self.model, self.model.coupling
-        v = model.visible.from_rows(probe)
+        v = model.complete(model.visible.from_rows(probe))
+        of_rows = model.visible.from_rows(mean)  # NaN for latent units
+        of_rows = torch.where(of_rows.isnan(), v.mean(0), of_rows)
         pieces = in_pieces(v, model.row_size)
         sums = [model.hidden.mean(model.hidden_field(piece)).sum(0) for piece in pieces]
         of_visible, of_hidden = model.kept_shares()
         of_hidden *= self.hidden_share
         means = (
-            coupling.mean_visible(model.visible.from_rows(mean)) * of_visible,
+            coupling.mean_visible(of_rows) * of_visible,
             coupling.mean_hidden(torch.stack(sums).sum(0) / len(probe)) * of_hidden,
         )
         rate = 1 - (1 - OFFSET_RATE) ** n_updates if self.averages else 1.0
@@ -324,7 +327,7 @@ class Trainer:
         """
         figures = {name: total / self.n_updates for name, total in self.figures.items()}
         state = self.gradient_state or {}
-        v = None if rows is None else self.model.visible.from_rows(rows)
+        v = None if rows is None else self.model.complete(self.model.visible.from_rows(rows))
         is_grey = v is not None and self.model.visible.is_discrete and (v != v.round()).any()
         if v is not None and "chains" in state and not is_grey:
             figures["chain_distance"] = distance_along_axis(v, self.phases.model.v)

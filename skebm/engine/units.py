@@ -104,6 +104,10 @@ class Units(ABC):
         """Logarithm of the base measure, summed over the last axis."""
         return x.new_zeros(x.shape[:-1])
 
+    def log_density(self, x: Tensor, field: Tensor) -> Tensor:
+        """log p(x | field), summed over the last axis."""
+        return (x * field).sum(-1) + self.log_base(x) - self.cumulant(field)
+
     def field_of_mean(self, mean: Tensor) -> Tensor:
         """The inverse of `mean`: the field, within ±74, at which units have this mean."""
         low, high = torch.full_like(mean, -5.0), torch.full_like(mean, 5.0)
@@ -848,7 +852,7 @@ class Mixed(Units):
         self.capturable = all(units.capturable for units in self.kinds)
 
     def on(self, device: torch.device) -> Units:
-        return Mixed([(units.on(device), size) for units, size in zip(self.kinds, self.sizes)])
+        return type(self)([(units.on(device), n) for units, n in zip(self.kinds, self.sizes)])
 
     def _each(self, *tensors: Tensor | None):
         """The kinds, each with its share of the tensors."""
@@ -869,6 +873,14 @@ class Mixed(Units):
             units.sample(f, noise, part)
         return out
 
+    def sample_with_mean(
+        self, field: Tensor, mean: Tensor, noise: Noise, out: Tensor | None = None
+    ) -> Tensor:
+        out = torch.empty_like(field) if out is None else out
+        for units, f, of_mean, part in self._each(field, mean, out):
+            units.sample_with_mean(f, of_mean, noise, part)
+        return out
+
     def cumulant(self, field: Tensor) -> Tensor:
         return torch.stack([units.cumulant(f) for units, f in self._each(field)]).sum(0)
 
@@ -879,7 +891,7 @@ class Mixed(Units):
         return torch.cat([units.field_of_mean(part) for units, part in self._each(mean)], -1)
 
     def exact(self) -> Units:
-        return Mixed([(units.exact(), size) for units, size in zip(self.kinds, self.sizes)])
+        return type(self)([(units.exact(), n) for units, n in zip(self.kinds, self.sizes)])
 
     def parameters(self) -> dict[str, Tensor]:
         return _merged(units.parameters() for units in self.kinds)
@@ -888,7 +900,7 @@ class Mixed(Units):
         kinds = []
         for units in self.kinds:
             kinds.append(units.bound({name: parameters[name] for name in units.parameters()}))
-        return Mixed(list(zip(kinds, self.sizes)))
+        return type(self)(list(zip(kinds, self.sizes)))
 
     def confine_(self) -> None:
         for units in self.kinds:

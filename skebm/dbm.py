@@ -1,0 +1,424 @@
+"""DBM: a deep Boltzmann machine, whose layers are trained together."""
+
+import copy
+from dataclasses import field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+
+from skebm._shared import (
+    PositiveFloat,
+    PositiveInt,
+    Unvalidated,
+    estimator,
+    validated,
+)
+from skebm.base import BaseRBM, squared_errors
+from skebm.conv import ConvRBM
+from skebm.dbn import DBN, HasLayers, random_stream
+from skebm.energy import EnergyModel
+from skebm.engine import devices
+from skebm.engine.batches import in_pieces
+from skebm.engine.deep import MOST_SWEEPS, DeepBoltzmann
+from skebm.engine.noise import Noise
+from skebm.engine.partition import quick_log_partition
+from skebm.evaluation import kept_log_partition
+from skebm.fitted import FittedModel
+from skebm.fitting import TrainingData
+from skebm.rbm import DropoutRBM
+from skebm.tensors import as_rows, check_weights, returns_like_x
+
+
+class GreedyDBN(DBN):
+    """The layers of a deep Boltzmann machine, before they are trained together.
+
+    A layer below another one gets as much from above as from below. The first is trained with two
+    copies of the rows, and the last with two copies of its units, which have the same weights.
+    """
+
+    def _configured(self, first):
+        layers = super()._configured(first)
+        for layer, (name, _) in zip(layers, self._named_layers):
+            if not isinstance(layer, BaseRBM) or isinstance(layer, ConvRBM | DropoutRBM):
+                raise ValueError(
+                    f"layers: {name} of a DBM must be a number or an RBM with dense weights that "
+                    f"is trained without dropout, such as BernoulliRBM(64); got {layer!r}."
+                )
+        if len(layers) > 1:
+            layers[0]._copies, layers[-1]._copies = (2, 1), (1, 2)
+        return layers
+
+    def halved(self):
+        """Copies of the fitted layers, with the weights and biases of a deep Boltzmann machine.
+
+        W_k and the biases of a layer in the middle, c of the first layer and b of the last are
+        halved, since each layer now gets its field from both sides. b_k is added to c_{k−1}.
+        """
+        layers = [copy.copy(layer) for layer in self.estimators_]
+        last = len(layers) - 1
+        for k, layer in enumerate(layers):
+            layer.__dict__.pop("_copies", None)
+            if k < last:
+                of_next = self.estimators_[k + 1].intercept_visible_
+                layer.intercept_hidden_ = (layer.intercept_hidden_ + of_next) / 2
+            if 0 < k < last:
+                layer.components_ = layer.components_ / 2
+            if k > 0:
+                layer.intercept_visible_ = np.zeros_like(layer.intercept_visible_)
+        return layers
+
+
+@estimator
+class DBM(HasLayers, EnergyModel):
+    """Deep Boltzmann machine: layers of units, each coupled to the layers below and above it.
+
+    The joint distribution of a row v and its hidden layers h_1, …, h_L is
+    p(v, h) = exp(−E(v, h)) / Z with ::
+
+        E(v, h)  = −v·b − Σ_k h_k·c_k − Σ_k h_k·W_k h_{k−1},          h_0 = v
+        field_k  = c_k + W_k h_{k−1} + W_{k+1}ᵀ h_{k+1}
+        log p(v) ≥ E_q[−E(v, h)] + H(q) − log Z,      q(h) = Π_k Π_j q(h_kj)
+
+    Given the other layers, the units of a layer are independent; binary ones are on with
+    probability σ(field_k). The model is an RBM between its even layers (v, h_2, …) and its odd
+    ones, so that Gibbs sampling, tempering and annealed importance sampling are those of an RBM.
+    The layers above a row are latent: mean field gives q, whose means are the features, and the
+    data's term of the gradient is its expectation under q [1]_. Other terms of the energy, of
+    real-valued units, are those of the first layer's RBM.
+
+    Parameters
+    ----------
+    layers : sequence, default=(256, 128)
+        The hidden layers, from the data up. Each is a number of units, an RBM of this package, or
+        a pair of a name and one of these, as in :class:`DBN`. The first RBM says what rows are:
+        a number stands for a :class:`BernoulliRBM` or, as in :class:`DBN`, for a
+        :class:`GaussianRBM`. Convolutional layers, layers with dropout and classifiers cannot be
+        trained together. With one layer, the model is that RBM.
+    learning_rate : float, default=%(learning_rate)s
+        Step along the mean gradient of a batch, when the layers are trained together.
+    batch_size : int, default=%(batch_size)s
+        Rows in a batch.
+    n_iter : int or None, default=%(n_iter)s
+        Number of epochs in which the layers are trained together. None makes as many as 2000
+        updates take, at least 20 and at most 100.
+    %(energy)s
+    pretrain : bool, default=True
+        Whether to train the layers one after the other first [1]_, each with its own parameters.
+        Since a layer of the model gets as much from above as from below, the first RBM is trained
+        with two copies of the visible units and the last with two copies of the hidden units,
+        which have the same weights; then weights and biases of layers in the middle are halved.
+        False starts from the weights of layers that are not trained.
+    mean_field_sweeps : int, default=10
+        Largest number of mean-field sweeps for a row in training. A sweep updates the odd layers
+        and then the even ones, and never lowers the bound.
+    mean_field_tol : float, default=0.01
+        A row has converged if a sweep changes none of its means by more than this.
+    output : {"top", "all"}, default="top"
+        What `transform` returns: the means of the top layer, or of all layers, concatenated.
+
+    Attributes
+    ----------
+    estimators_ : list
+        The fitted layers, as estimators: W_k is `components_` of layer k and c_k is its
+        `intercept_hidden_`. b is `intercept_visible_` of the first layer; it is zero in the others.
+    history_ : dict of ndarrays of shape (`n_iter_`,)
+        One entry for each epoch in which the layers are trained together: "epoch", "seconds",
+        "reconstruction_error" (mean squared error on some of the training rows, at most 1000),
+        "mean_field_sweeps" (mean for a row), "mean_field_unconverged" (the share of rows), and
+        "chain_distance" as for an RBM. The histories of pre-training are those of `estimators_`.
+    n_iter_ : int
+        Number of these epochs so far.
+    n_features_in_ : int
+        Number of features seen during fit.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, if X had column names that are all strings.
+
+    See Also
+    --------
+    DBN : Layers that are trained one after the other only; its top two layers are an RBM.
+    BernoulliRBM : One layer.
+
+    Notes
+    -----
+    A row with missing entries (of a first layer that takes them) has them filled in by the first
+    layer, after this layer was pre-trained.
+
+    References
+    ----------
+    .. [1] R. Salakhutdinov, G. Hinton (2009). Deep Boltzmann machines. AISTATS.
+    .. [2] G. Montavon, K.-R. Müller (2012). Deep Boltzmann machines and the centering trick. In:
+       Neural Networks: Tricks of the Trade. Springer.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skebm import DBM
+    >>> X = load_digits().data > 7
+    >>> dbm = DBM((64, 32), n_iter=20, random_state=0).fit(X[:1000])
+    >>> dbm.transform(X[1000:]).shape
+    (797, 32)
+    >>> bool(dbm.score_samples(X[1000:]).mean() > -25)
+    True
+    """
+
+    layers: list | tuple = field(default=(256, 128), kw_only=False)
+    learning_rate: PositiveFloat = 0.05
+    precision: Literal["highest", "high", "medium"] = "medium"
+    pretrain: bool = True
+    mean_field_sweeps: PositiveInt = 10
+    mean_field_tol: PositiveFloat = 0.01
+    output: Literal["top", "all"] = "top"
+
+    _n_first_tasks = 1
+    _held_out = """The score of a row is the
+        variational bound of log p(v); log Z is computed after every epoch, exactly for up to 12
+        binary units of the odd layers, else by a short run of annealed importance sampling with
+        the same random numbers in each epoch."""
+
+    # The layers
+
+    def _greedy(self) -> GreedyDBN:
+        """The unfitted stack of the layers."""
+        names = ("temperature", "device", "verbose")
+        return GreedyDBN(self.layers, **{name: getattr(self, name) for name in names})
+
+    def _model(self, device, dtype, precision):
+        layers = [FittedModel(layer) for layer in self.estimators_]
+        models = [m.as_trained(device, dtype=dtype, precision=precision) for m in layers]
+        return DeepBoltzmann(models, self.mean_field_sweeps, self.mean_field_tol)
+
+    def _model_settings(self):
+        return [(type(layer).__name__, layer._model_settings()) for layer in self.estimators_]
+
+    def _parameters(self, model):
+        pairs = zip(map(FittedModel, self.estimators_), model.layers)
+        return {"estimators_": [fitted.replaced(layer) for fitted, layer in pairs]}
+
+    def _check_same_model(self):
+        """Raise an error if `layers` asks for another model than the fitted one."""
+        layers = self._greedy()._configured(type(self.estimators_[0]))
+        settings = [(type(layer).__name__, layer._model_settings()) for layer in layers]
+        if settings != self._model_settings():
+            raise ValueError(
+                f"layers={self.layers!r} differs from the layers of the fitted model. To continue "
+                "training, set it back; to change it, fit a new model."
+            )
+
+    # Training
+
+    def _prepare_training(
+        self, X, y, sample_weight, *, task, rng, resume, classes=None, **settings
+    ):
+        if resume:
+            self._check_same_model()
+        else:
+            self.estimators_ = self._pretrained(X, y, sample_weight, task, rng)
+        first = FittedModel(self.estimators_[0])
+        X, sample_weight = first.encoding.keep_weighted(X, sample_weight)
+        rows = first.read(X)
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, rows, dtype=np.float64)
+        scaling = first.scaling(devices.resolve(self.device))
+        return TrainingData(rows, None, sample_weight, scaling, first.dtype)
+
+    def _pretrained(self, X, y, sample_weight, task, rng):
+        """The layers before they are trained together."""
+        stack, subtask = self._greedy(), task.subcontext(task_name="pre-training")
+        if not self.pretrain:
+            stack.set_params(n_iter=0)
+        with random_stream(stack, rng), subtask.propagate_callback_context(stack):
+            subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            stack.fit(X, sample_weight=sample_weight)
+            subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return stack.halved()
+
+    def _row_products(self, data):
+        return sum(layer.components_.size for layer in self.estimators_)
+
+    def _new(self, batches, rng):
+        return FittedModel(self).as_trained(batches.device, precision=self.precision)
+
+    def _trainer_settings(self):
+        settings = self.estimators_[0]._trainer_settings()
+        if len(self.estimators_) > 1:  # all layers learn alike
+            settings = {k: v for k, v in settings.items() if k == "sample_rows"}
+        return settings
+
+    def _measure(self, model, rows):
+        v = model.visible.from_rows(rows)
+        scale, errors = self.encoding_.error_scale(v), []
+        for piece in in_pieces(v, model.row_size):
+            h = torch.cat(model.layer_means(piece)[::2], 1)
+            errors.append(squared_errors(model, piece, scale, h))
+        return {"reconstruction_error": torch.cat(errors).mean().item()}
+
+    def _held_out_scores(self, model):
+        constant = quick_log_partition(model.exact())
+        constant += self.encoding_.log_volume() + model.visible.log_volume()
+        return lambda rows, _: model.bound(model.visible.from_rows(rows)) - constant
+
+    # Methods of a fitted model
+
+    @returns_like_x
+    def transform(self, X: Any) -> np.ndarray:
+        """Features of each row: the mean-field means of the top layer or of all layers.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        H : ndarray of shape (n_samples, n_features_out)
+        """
+
+        def features(model, v):
+            means = model.layer_means(v, MOST_SWEEPS)
+            return means[-1] if self.output == "top" else torch.cat(means, 1)
+
+        return FittedModel(self).apply(features, X)
+
+    @returns_like_x
+    def inverse_transform(self, X: Any) -> Any:
+        """Means of the visible units given features, for each row of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features_out)
+            The means of the top layer, or of all layers, as `output` says. From the means of the
+            top layer alone, each layer below takes what comes from above twice, as if the same
+            came from below; with the means of all layers, E[v | h_1] needs only the first.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+        """
+        fitted, n_first = FittedModel(self), self._sizes[0]
+        X = as_rows(X)
+        of: Any = torch if isinstance(X, torch.Tensor) else np
+        X = check_array(X, dtype=(of.float64, of.float32), input_name="X")
+        if X.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform "
+                f"expects {self._n_features_out}, as many as transform gives."
+            )
+
+        def rows(model, h):
+            h = h[:, :n_first] if self.output == "all" else model.first_given_top(h)
+            first = model.layers[0]
+            return fitted.rows(model, first.visible.exact().mean(first.visible_field(h)))
+
+        return fitted.present(fitted.apply_to_rows(rows, X, encode=False))
+
+    def free_energy(self, X: Any) -> np.ndarray:
+        """Free energy of each row, in nats; only of a model with one hidden layer.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        F : ndarray of shape (n_samples,)
+
+        Raises
+        ------
+        ValueError
+            If there are several hidden layers: the sum over all of their states has no closed
+            form.
+        """
+        check_is_fitted(self)
+        if len(self.estimators_) > 1:
+            raise ValueError(
+                "The free energy of a DBM with several hidden layers has no closed form. "
+                "score_samples gives a bound of log p(v), and skebm.log_likelihood an estimate."
+            )
+        return self.estimators_[0].free_energy(X)
+
+    @returns_like_x
+    @validated
+    def score_samples(
+        self,
+        X: Unvalidated,
+        *,
+        method: Literal["bound", "importance"] = "bound",
+        n_draws: PositiveInt = 100,
+    ) -> np.ndarray:
+        """Variational bound of log p(v), or an estimate of it, of each row, in nats.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+        method : {"bound", "importance"}, default="bound"
+            "bound": E_q[−E(v, h)] + H(q) − log Z, a lower bound of log p(v). "importance": the
+            estimate of :func:`skebm.log_likelihood`, which is above the bound on average. log Z
+            comes from :func:`skebm.log_partition`: exact for up to 18 units in the odd or in the
+            even layers, else estimated with a fixed seed. The first call after a fit stores it.
+        n_draws : int, default=100
+            Draws of q for "importance", with a fixed seed, the same for every row.
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,)
+            In double precision.
+        """
+        check_is_fitted(self)
+        log_z = kept_log_partition(self)
+        return self._log_unnormalised(X, n_draws if method == "importance" else 0) - log_z
+
+    def _log_unnormalised(self, X, n_draws, seed=0):
+        """log p(v) + log Z of each row, estimated from draws of q; its bound if n_draws is 0."""
+        fitted = FittedModel(self)
+
+        def total(model, v):
+            if n_draws:
+                noise = Noise(seed, v.device, shared=True)
+                return model.log_weight(v, n_draws, noise) - fitted.log_volume(model)
+            return model.bound(v, MOST_SWEEPS).double() - fitted.log_volume(model)
+
+        return fitted.apply(total, X) + self.encoding_.log_unknown(X)
+
+    # Attributes and methods that scikit-learn uses
+
+    @property
+    def encoding_(self) -> Any:  # type: ignore[override]
+        """The fitted encoding between rows and visible units."""
+        return self.estimators_[0].encoding_
+
+    @property
+    def feature_means_(self) -> np.ndarray:
+        """Means of the visible units in training."""
+        return self.estimators_[0].feature_means_
+
+    @property
+    def n_features_in_(self) -> int:  # type: ignore[override]
+        """Number of features seen during fit."""
+        return self.estimators_[0].n_features_in_
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the features, if X had column names that are all strings."""
+        return self.estimators_[0].feature_names_in_
+
+    def _read(self, X, *, reset, allow_nan=False):
+        return self.estimators_[0]._read(X, reset=reset, allow_nan=allow_nan)
+
+    @property
+    def _sizes(self):
+        return [layer.n_components_ for layer in self.estimators_]
+
+    @property
+    def _n_features_out(self):
+        return self._sizes[-1] if self.output == "top" else sum(self._sizes)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "estimators_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags = copy.deepcopy(self._layers_tags()[0].input_tags)
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

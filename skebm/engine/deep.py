@@ -1,0 +1,355 @@
+"""The deep Boltzmann machine: layers x_0 = v, x_1, …, x_L, each coupled to its two neighbours.
+
+    −E(v, h) = v·b + Σ_k x_k·c_k + Σ_k x_k·W_k x_{k−1} + log_base of all layers
+
+It is an RBM between its even layers (v, x_2, …) and its odd layers (x_1, x_3, …), whose matrix of
+weights is block-bidiagonal. Markov chains, annealing and log Z are those of an RBM. In rows of
+data the even layers above v are latent. A distribution q of independent units stands for p(h | v):
+
+    field_k = c_k + W_k m_{k−1} + W_{k+1}ᵀ m_{k+1},    m_k = mean_k(field_k),    m_0 = v
+    log p(v) ≥ E_q[−E(v, h)] + H(q) − log Z
+             = −F(v, m) + Σ_even (cumulant(field_k) − m_k·field_k − log_base(m_k)) − log Z
+
+where F sums out the odd layers. Given the odd layers, the best even ones are known, and the other
+way round. So a sweep, even layers first and then odd ones, never lowers the bound.
+
+R. Salakhutdinov, G. Hinton (2009). Deep Boltzmann machines. AISTATS.
+"""
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from skebm.engine.models import RBM, Coupling, Dense, Joint
+from skebm.engine.noise import Noise
+from skebm.engine.products import product, rounded
+from skebm.engine.units import Mixed, SiteChanges, Units
+
+#: Largest number of mean-field sweeps for a row where q is to be as good as possible.
+MOST_SWEEPS = 100
+
+
+class BlockBidiagonal(Coupling):
+    """The dense couplings of neighbouring layers; the even layers are the visible ones.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_weights,)
+        The matrices W_1, W_2, … one after another.
+    sizes : sequence of int
+        The numbers of units of all layers, from v to the top.
+    """
+
+    def __init__(self, weight: Tensor, sizes: Sequence[int], precision: str = "highest"):
+        self.weight, self.sizes, self.precision = weight, list(sizes), precision
+        self.even, self.odd = self.sizes[::2], self.sizes[1::2]
+        self.n_visible, self.n_hidden = sum(self.even), sum(self.odd)
+        self.couplings = [Dense(W, precision) for W in self.matrices(weight)]
+
+    def matrices(self, weight: Tensor) -> list[Tensor]:
+        shapes = list(zip(self.sizes[1:], self.sizes))
+        pieces = weight.split([math.prod(shape) for shape in shapes])
+        return [piece.view(shape) for piece, shape in zip(pieces, shapes)]
+
+    def layers(self, even: Tensor, odd: Tensor) -> list[Tensor]:
+        """The parts of all layers, from v to the top; the last axes run over the units."""
+        layers = [even] * len(self.sizes)
+        layers[::2], layers[1::2] = even.split(self.even, -1), odd.split(self.odd, -1)
+        return layers
+
+    def field(self, k: int, below: Tensor | None, above: Tensor | None, bias: Tensor) -> Tensor:
+        """The field of layer k, given the layers below and above it."""
+        if below is None:
+            assert above is not None
+            return self.couplings[k].down(above, bias)
+        field = self.couplings[k - 1].up(below, bias)
+        return field if above is None else self.add_from_above(k, above, field)
+
+    def add_from_above(self, k: int, above: Tensor, field: Tensor) -> Tensor:
+        """The field plus the contribution of the layer above layer k."""
+        no_bias = field.new_zeros(field.shape[1])
+        return self.couplings[k].down(above, no_bias).add_(field)
+
+    def _fields(self, layers: Sequence[Tensor | None], bias: Tensor, first: int) -> Tensor:
+        """The fields of every second layer from layer `first` on."""
+        parts = zip(range(first, len(self.sizes), 2), bias.split(self.sizes[first::2]))
+        around = [None, *layers, None]
+        fields = [self.field(k, around[k], around[k + 2], part) for k, part in parts]
+        return fields[0] if len(fields) == 1 else torch.cat(fields, -1)
+
+    def up(self, v: Tensor, bias: Tensor) -> Tensor:
+        layers: list[Tensor | None] = [None] * len(self.sizes)
+        layers[::2] = v.split(self.even, -1)
+        return self._fields(layers, bias, 1)
+
+    def down(self, h: Tensor, bias: Tensor) -> Tensor:
+        layers: list[Tensor | None] = [None] * len(self.sizes)
+        layers[1::2] = h.split(self.odd, -1)
+        return self._fields(layers, bias, 0)
+
+    def correlate_(self, out: Tensor, states: Joint) -> None:
+        layers = self.layers(states.v, states.h)
+        for W, below, above in zip(self.matrices(out), layers, layers[1:]):
+            product(above.T, below, None, self.precision, W)
+
+    def correlate_centered_(
+        self, out: Tensor, gb: Tensor, gc: Tensor, states: Joint, mu: Tensor, lam: Tensor
+    ) -> Tensor | None:
+        if len(self.couplings) == 1:
+            (W,), dense = self.matrices(out), self.couplings[0]
+            return dense.correlate_centered_(W, gb, gc, states, mu, lam)
+        self.sum_states_(gb, gc, states)
+        states.h.addcmul_(states.column, lam, value=-1)
+        self.correlate_(out, states)
+        # Σ_i h_i (v_i − μ)ᵀ = Σ_i h_i v_iᵀ − (Σ_i h_i) μᵀ
+        sums = self.layers(mu, states.h.sum(0))
+        for W, below, above in zip(self.matrices(out), sums, sums[1:]):
+            W.addr_(above, below, alpha=-1)
+        return None
+
+    def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
+        torch.mv(states.v_t, states.weight, out=gb)
+        torch.mv(states.h_t, states.ones, out=gc)
+
+    def center_(self, gW: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
+        grads, offsets = self.layers(gb, gc), self.layers(mu, lam)
+        for k, W in enumerate(self.matrices(gW)):
+            self.couplings[k].center_(W, grads[k], grads[k + 1], offsets[k], offsets[k + 1])
+
+    def compensate_(self, b: Tensor, c: Tensor, dW: Tensor, mu: Tensor, lam: Tensor) -> None:
+        biases, offsets = self.layers(b, c), self.layers(mu, lam)
+        for k, W in enumerate(self.matrices(dW)):
+            self.couplings[k].compensate_(biases[k], biases[k + 1], W, *offsets[k : k + 2])
+
+    def rounded(self) -> "BlockBidiagonal":
+        """The same coupling with weights as products round them, for many products."""
+        coupling = copy.copy(self)
+        weights = [rounded(dense.weight, self.precision) for dense in self.couplings]
+        coupling.couplings = [Dense(W, self.precision) for W in weights]
+        return coupling
+
+    def norm(self) -> Tensor:
+        # The blocks of even numbers form a block-diagonal matrix, and so do those of odd numbers.
+        norms = [coupling.norm() for coupling in self.couplings]
+        return sum(
+            (torch.stack(n).amax() for n in (norms[::2], norms[1::2]) if n), start=0 * norms[0]
+        )
+
+    def hidden_gains(self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges) -> Tensor:
+        raise NotImplementedError("Layers above the rows are latent: rows have no conditionals.")
+
+    def change_size(self, n_sites: int) -> int:
+        return n_sites * self.n_hidden
+
+
+class EvenLayers(Mixed):
+    """The units of a row, and the latent units of the even layers above, which are NaN in rows."""
+
+    def _of_row(self, x: Tensor) -> Tensor:
+        return x[..., : self.sizes[0]]
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        x = self.kinds[0].from_rows(rows)
+        shape, dtype = (*x.shape[:-1], sum(self.sizes[1:])), torch.result_type(x, 0.5)
+        return torch.cat([x, x.new_full(shape, math.nan, dtype=dtype)], -1)
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        return self.kinds[0].to_rows(self._of_row(x))
+
+    def log_volume(self) -> float:
+        return self.kinds[0].log_volume()
+
+    def from_rows_grad(self, x: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        return self.kinds[0].from_rows_grad(self._of_row(x), self._of_row(field), weight)
+
+
+class MeanField(NamedTuple):
+    """The distribution q of the latent even layers of some rows, and how it was found."""
+
+    field: Tensor  # (n, n_latent)
+    mean: Tensor  # (n, n_latent)
+    n_sweeps: Tensor  # (n,): the sweeps made
+    converged: Tensor  # (n,), of bool
+
+
+class DeepBoltzmann(RBM):
+    """A deep Boltzmann machine as an RBM; its visible units are those of the even layers.
+
+    Parameters
+    ----------
+    layers : sequence of RBM
+        The hidden units, weights and hidden biases of layer k are those of
+        layers[k − 1]. The visible units and biases are those of the first; those of the others
+        are not used.
+    n_sweeps : int
+        Largest number of mean-field sweeps for a row.
+    tol : float
+        A row has converged if a sweep changes none of its latent means by more than this.
+    """
+
+    coupling: BlockBidiagonal
+    visible: EvenLayers
+    hidden: Mixed
+    #: The distribution q of the rows of an update.
+    q: MeanField | None = None
+
+    def __init__(self, layers: Sequence[RBM], n_sweeps: int = 10, tol: float = 1e-2):
+        first = layers[0]
+        assert isinstance(first.coupling, Dense)
+        units = [first.visible, *(layer.hidden for layer in layers)]
+        sizes = [first.n_visible, *(layer.n_hidden for layer in layers)]
+        biases = [first.b, *(layer.c for layer in layers)]
+        even, odd = ([*zip(units[k::2], sizes[k::2])] for k in (0, 1))
+        super().__init__(
+            EvenLayers(even),
+            Mixed(odd),
+            torch.cat([layer.W.reshape(-1) for layer in layers]),
+            torch.cat(biases[::2]),
+            torch.cat(biases[1::2]),
+            torch.cat([first.b0, *biases[2::2]]),
+            partial(BlockBidiagonal, sizes=sizes, precision=first.coupling.precision),
+        )
+        self.n_rows, self.n_sweeps, self.tol = sizes[0], n_sweeps, tol
+
+    @property
+    def units(self) -> list[Units]:
+        """The units of all layers, from those of the rows to the top."""
+        units = [*self.visible.kinds, *self.hidden.kinds]
+        units[::2], units[1::2] = self.visible.kinds, self.hidden.kinds
+        return units
+
+    @property
+    def layers(self) -> list[RBM]:
+        """RBMs whose weights and hidden biases are those of the layers.
+
+        The first has the visible biases; those of the others are zero.
+        """
+        units, coupling = self.units, self.coupling
+        b, *biases = coupling.layers(self.b, self.c)
+        visible = [b, *map(torch.zeros_like, biases[:-1])]
+        references = [self.b0[: self.n_rows], *visible[1:]]
+        matrices = coupling.matrices(self.W)
+        make = partial(Dense, precision=coupling.precision)
+        parts = zip(units, units[1:], matrices, visible, biases, references)
+        return [RBM(v, h, W, b, c, b0, make) for v, h, W, b, c, b0 in parts]
+
+    # The latent units of rows
+
+    def mean_field(self, v: Tensor, n_sweeps: int | None = None) -> MeanField:
+        """q of rows (n, n_visible), whose latent part is not used.
+
+        A sweep sets the odd layers, and then the even ones, to the best q given the others. The
+        first values come from a pass upwards, in which a layer that is not the top takes what
+        comes from below twice, as if the same came from above.
+        """
+        coupling, units = self.coupling, self.units
+        x, n_layers = v[:, : self.n_rows], len(units) - 1
+        _, *biases = coupling.layers(self.b, self.c)
+        from_rows = coupling.couplings[0].up(x, biases[0])
+        means = [x]
+        for k, (c, dense) in enumerate(zip(biases, coupling.couplings), 1):
+            field = dense.up(means[-1], c) if k > 1 else from_rows
+            means.append(units[k].mean(2 * field - c if k < n_layers else field))
+
+        def field_of(k: int) -> Tensor:
+            above = means[k + 1] if k < n_layers else None
+            if k > 1:
+                return coupling.field(k, means[k - 1], above, biases[k - 1])
+            return from_rows if above is None else coupling.add_from_above(1, above, from_rows)
+
+        latent = range(2, n_layers + 1, 2)
+        fields = [torch.zeros_like(mean) for mean in means]
+        n_done, active = x.new_zeros(len(x), 1), x.new_ones(len(x), 1, dtype=torch.bool)
+        for _ in range(self.n_sweeps if n_sweeps is None else n_sweeps):
+            n_done += active
+            for k in range(1, n_layers + 1, 2):
+                means[k] = units[k].mean(field_of(k))
+            change = torch.zeros_like(n_done)
+            for k in latent:
+                field = field_of(k)
+                mean = units[k].mean(field)
+                step = (mean - means[k]).abs_().amax(1, keepdim=True)
+                change = torch.maximum(change, step)
+                # A row that has converged stays as it is, whatever others there are.
+                fields[k] = torch.where(active, field, fields[k])
+                means[k] = torch.where(active, mean, means[k])
+            active = active & (change > self.tol)
+            if x.is_cpu and not active.any():
+                break
+        nothing = x[:, :0]
+        field, mean = (torch.cat([nothing, *t[2::2]], 1) for t in (fields, means))
+        return MeanField(field, mean, n_done[:, 0], ~active[:, 0])
+
+    def complete(self, v: Tensor) -> Tensor:
+        return self._with(v, self.mean_field(v).mean)
+
+    def _with(self, v: Tensor, latent: Tensor) -> Tensor:
+        return torch.cat([v[:, : self.n_rows], latent], 1)
+
+    def begin_update(self, data: Joint, noise: Noise) -> Self:
+        update = copy.copy(self)
+        update.coupling = self.coupling.rounded()
+        update.q = update.mean_field(data.v)
+        data.v[:, self.n_rows :] = update.q.mean
+        return update
+
+    def figures(self) -> dict[str, Tensor]:
+        if self.q is None:
+            return {}
+        return {
+            "mean_field_sweeps": self.q.n_sweeps.mean(),
+            "mean_field_unconverged": 1 - self.q.converged.to(self.q.mean).mean(),
+        }
+
+    def layer_means(self, v: Tensor, n_sweeps: int | None = None) -> list[Tensor]:
+        """The means of all hidden layers given rows, from the first to the top: (n, n_units)."""
+        v = self._with(v, self.mean_field(v, n_sweeps).mean)
+        return self.coupling.layers(v, self.hidden.mean(self.hidden_field(v)))[1:]
+
+    def first_given_top(self, h: Tensor) -> Tensor:
+        """Means of the first hidden layer given the top: (n, n_units).
+
+        A layer takes what comes from above twice, as if the same came from below.
+        """
+        _, *biases = self.coupling.layers(self.b, self.c)
+        for k in range(len(biases) - 1, 0, -1):
+            field = self.coupling.couplings[k].down(h, biases[k - 1])
+            h = self.units[k].mean(2 * field - biases[k - 1])
+        return h
+
+    # The likelihood of rows
+
+    def bound(self, v: Tensor, n_sweeps: int | None = None) -> Tensor:
+        """E_q[−E(v, h)] + H(q), a lower bound of log p(v) + log Z of each row: (n,)."""
+        q = self.mean_field(v, n_sweeps)
+        total = -self.free_energy(self._with(v, q.mean))
+        # F(v) has the base measure at the means; the bound has its mean and the entropy of q.
+        for units, f, m in self._latent(q.field, q.mean):
+            total += units.cumulant(f) - (m * f).sum(-1) - units.log_base(m)
+        return total
+
+    def log_weight(self, v: Tensor, n_draws: int, noise: Noise) -> Tensor:
+        """An estimate of log p(v) + log Z of each row, from `n_draws` draws of q: (n,).
+
+        It is log mean exp(−F(v, x) − log q(x)) over draws x of the even layers.
+        """
+        q = self.mean_field(v, MOST_SWEEPS)
+        total = v.new_full((len(v),), -math.inf, dtype=torch.float64)
+        for _ in range(n_draws):
+            parts, log_q = [], torch.zeros_like(total)
+            for units, f in self._latent(q.field):
+                parts.append(units.sample(f, noise))
+                log_q += units.log_density(parts[-1], f)
+            rows = torch.cat([v[:, : self.n_rows], *parts], 1)
+            total = torch.logaddexp(total, -self.free_energy(rows) - log_q)
+        return total - math.log(n_draws)
+
+    def _latent(self, *tensors: Tensor) -> Iterable[tuple]:
+        """The units of each latent even layer, with their parts of the tensors."""
+        pieces = (t.split(self.visible.sizes[1:], -1) for t in tensors)
+        return zip(self.visible.kinds[1:], *pieces)
