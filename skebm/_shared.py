@@ -135,10 +135,11 @@ output : {"mean", "field"}, default="mean"
 )
 
 STACK = """\
-layers : sequence or DBN, default=(256, 128)
-    The stack: a :class:`DBN`, or its `layers`. A fitted DBN is not pre-trained again; a copy
-    of it is fine-tuned, and the DBN itself does not change. :func:`sklearn.base.clone`, and
-    so a grid search, discards the fitted attributes: to keep them, wrap the fitted DBN in a
+layers : sequence, DBN or DBM, default=(256, 128)
+    The stack: a :class:`DBN`, or its `layers`, or a :class:`DBM`, whose fine-tuning starts from
+    :meth:`DBM.as_dbn`. A fitted stack is not pre-trained again; a copy of it is fine-tuned, and
+    the stack itself does not change. :func:`sklearn.base.clone`, and so a grid search, discards
+    the fitted attributes: to keep them, wrap the fitted stack in a
     :class:`~sklearn.frozen.FrozenEstimator`.
 pretrain : bool, default=True
     Whether to train the stack on the rows before fine-tuning. False initialises the hidden

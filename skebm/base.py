@@ -73,8 +73,9 @@ class BaseRBM(FittedArrays, EnergyModel):
         features is the pseudo-log-likelihood (exact for few rows, else estimated from some
         features of each), that of others the log-likelihood, with log Z exact for up to 12
         binary hidden units, else from a short run of annealed importance sampling."""
-    #: How many copies of the visible and of the hidden units training has (see `Copied`).
-    _copies: ClassVar[tuple[int, int]] = (1, 1)
+    #: The numbers of copies of the visible and of the hidden units, in a layer of a :class:`DBM`
+    #: that is trained before the others are there.
+    _copies: ClassVar[tuple[int, int] | None] = None
     #: Gibbs sweeps of missing entries after an epoch; None means that no entry may be missing.
     _n_sweeps: ClassVar[int | None] = None
     #: Advice on values outside of the support, for a warning.
@@ -134,7 +135,7 @@ class BaseRBM(FittedArrays, EnergyModel):
         """Record what a new fit depends on, given a sample of the encoded rows."""
 
     def _without_dropout(self, model):
-        return copied(model, *self._copies)
+        return copied(model, *(self._copies or (1, 1)))
 
     def _validate_targets(self, y, X, sample_weight, *, classes, reset):
         """Validate y; return the targets and the weights of the rows."""
@@ -247,9 +248,10 @@ class BaseRBM(FittedArrays, EnergyModel):
         b, c = W.new_zeros(shape[1]), W.new_full((self.n_components_,), field)
         b0 = visible.field_of_mean(mean)  # (n_visible,)
         model = RBM(visible, hidden, W, b, c, b0, self._coupling(self.precision))
-        model = copied(model, *self._copies)
+        n_below, n_above = self._copies or (1, 1)
+        model = copied(model, n_below, n_above)
         coupling = model.coupling
-        mu = coupling.mean_visible(mean.repeat(self._copies[0]))
+        mu = coupling.mean_visible(mean.repeat(n_below))
         lam = coupling.mean_hidden(model.hidden.mean(coupling.hidden_bias(model.c)))
         model.b.copy_(visible.field_of_mean(mu))
         coupling.compensate_(model.b, model.c, model.W, mu, lam)

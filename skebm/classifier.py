@@ -1,6 +1,7 @@
 """RBMClassifier: a restricted Boltzmann machine of rows and their labels, with exact p(y | x)."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import field
 from typing import Any, Literal
 
@@ -41,8 +42,85 @@ class LabelAttributes:
     intercept_label_: np.ndarray
 
 
+class SamplesClasses:
+    """A part of classifiers that are models of rows: samples of a class, from `_given(label)`."""
+
+    random_state_: np.random.RandomState
+    feature_means_: np.ndarray
+    n_features_in_: int
+    _check_labels: Callable[[Any], None]
+
+    @documented
+    def sample(
+        self,
+        n_samples: int = 1,
+        n_steps: int = 1000,
+        *,
+        y: Any = None,
+        method: ChainMethod = "gibbs",
+        init: Any = None,
+        temperature: float | None = None,
+        marginal: bool = False,
+        random_state: Seed = None,
+    ) -> np.ndarray:
+        """Draw rows from the model, or from p(v | y).
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows; each is the last state of its own independent chain.
+        n_steps : int, default=1000
+            Number of Gibbs sweeps in each chain.
+        y : label, or array-like of shape (n_samples,), default=None
+            The class, or the class of each row. None draws rows of all classes.
+        %(sampling)s
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Approximate samples, which become exact as `n_steps` grows.
+
+        %(sampling_references)s
+        """
+        settings: dict[str, Any] = {
+            "method": method,
+            "temperature": temperature,
+            "marginal": marginal,
+        }
+        if y is None:
+            return super().sample(  # type: ignore[misc]
+                n_samples, n_steps, init=init, random_state=random_state, **settings
+            )
+        check_is_fitted(self)
+        labels = np.asarray(y)
+        labels = np.full(n_samples, labels) if labels.ndim == 0 else labels
+        if labels.shape != (n_samples,):
+            raise ValueError(
+                f"y has the shape {labels.shape}; it must be a label, or one for each of the "
+                f"{n_samples} rows."
+            )
+        rng = self.random_state_ if random_state is None else check_random_state(random_state)
+        rows = np.empty((n_samples, self.n_features_in_), dtype=self.feature_means_.dtype)
+        for label, index in self._by_class(labels):
+            start = None if init is None else safe_indexing(init, index)
+            given = self._given(label)
+            rows[index] = given.sample(
+                len(index), n_steps, init=start, random_state=rng, **settings
+            )
+        return rows
+
+    def _by_class(self, labels):
+        """Pairs of each distinct label and the indices of its rows."""
+        self._check_labels(labels)
+        return [(label, np.flatnonzero(labels == label)) for label in np.unique(labels)]
+
+    def _given(self, label):
+        """The model of the rows of one class."""
+        raise NotImplementedError
+
+
 @estimator
-class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignore[misc]
+class RBMClassifier(SamplesClasses, ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignore[misc]
     """Classifier: a restricted Boltzmann machine of rows and their labels.
 
     A label y is one visible unit for each class, of which exactly one is 1. With x = c + W v
@@ -250,67 +328,6 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
         """
         return FittedModel(self).apply(lambda model, v: posterior(model, v)[0], X)
 
-    # Rows of a class
-
-    @documented
-    def sample(
-        self,
-        n_samples: int = 1,
-        n_steps: int = 1000,
-        *,
-        y: Any = None,
-        method: ChainMethod = "gibbs",
-        init: Any = None,
-        temperature: float | None = None,
-        marginal: bool = False,
-        random_state: Seed = None,
-    ) -> np.ndarray:
-        """Draw rows from the model, or from p(v | y).
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows; each is the last state of its own independent chain.
-        n_steps : int, default=1000
-            Number of Gibbs sweeps in each chain.
-        y : label, or array-like of shape (n_samples,), default=None
-            The class, or the class of each row. None draws rows of all classes.
-        %(sampling)s
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features)
-            Approximate samples, which become exact as `n_steps` grows.
-
-        %(sampling_references)s
-        """
-        settings: dict[str, Any] = {
-            "method": method,
-            "temperature": temperature,
-            "marginal": marginal,
-        }
-        if y is None:
-            return super().sample(
-                n_samples, n_steps, init=init, random_state=random_state, **settings
-            )
-        check_is_fitted(self)
-        labels = np.asarray(y)
-        labels = np.full(n_samples, labels) if labels.ndim == 0 else labels
-        if labels.shape != (n_samples,):
-            raise ValueError(
-                f"y has the shape {labels.shape}; it must be a label, or one for each of the "
-                f"{n_samples} rows."
-            )
-        rng = self.random_state_ if random_state is None else check_random_state(random_state)
-        rows = np.empty((n_samples, self.n_features_in_), dtype=self.components_.dtype)
-        for label, index in self._by_class(labels):
-            start = None if init is None else safe_indexing(init, index)
-            given = self._given(label)
-            rows[index] = given.sample(
-                len(index), n_steps, init=start, random_state=rng, **settings
-            )
-        return rows
-
     @returns_like_x
     def score_samples(self, X: Any, y: Any = None) -> np.ndarray:
         """Log-likelihood or pseudo-log-likelihood of each row or labelled row, in nats.
@@ -345,11 +362,6 @@ class RBMClassifier(ClassifierTargets, LabelAttributes, BaseRBM):  # type: ignor
         for label, index in self._by_class(labels):
             scores[index] += log_p[index, np.flatnonzero(self.classes_ == label)[0]]
         return scores
-
-    def _by_class(self, labels):
-        """Pairs of each distinct label and the indices of its rows."""
-        self._check_labels(labels)
-        return [(label, np.flatnonzero(labels == label)) for label in np.unique(labels)]
 
     def _given(self, label):
         """The model of the rows of one class: its hidden biases are c + U_y."""

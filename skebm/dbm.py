@@ -2,11 +2,13 @@
 
 import copy
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_array
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import (
@@ -16,7 +18,9 @@ from skebm._shared import (
     estimator,
     validated,
 )
+from skebm._sklearn import fit_context
 from skebm.base import BaseRBM, squared_errors
+from skebm.classifier import RBMClassifier, SamplesClasses
 from skebm.conv import ConvRBM
 from skebm.dbn import DBN, HasLayers, random_stream
 from skebm.energy import EnergyModel
@@ -29,7 +33,8 @@ from skebm.evaluation import kept_log_partition
 from skebm.fitted import FittedModel
 from skebm.fitting import TrainingData
 from skebm.rbm import DropoutRBM
-from skebm.tensors import as_rows, check_weights, returns_like_x
+from skebm.targets import ClassifierTargets
+from skebm.tensors import as_array, as_rows, check_weights, returns_like_x
 
 
 class GreedyDBN(DBN):
@@ -41,14 +46,22 @@ class GreedyDBN(DBN):
 
     def _configured(self, first):
         layers = super()._configured(first)
-        for layer, (name, _) in zip(layers, self._named_layers):
-            if not isinstance(layer, BaseRBM) or isinstance(layer, ConvRBM | DropoutRBM):
+        names = [name for name, _ in self._named_layers]
+        for layer, name in zip(layers, names):
+            is_dense = isinstance(layer, BaseRBM) and not isinstance(layer, ConvRBM | DropoutRBM)
+            is_classifier = isinstance(layer, RBMClassifier)
+            if not is_dense or layer.hidden == "drelu" or (is_classifier and name != names[-1]):
                 raise ValueError(
-                    f"layers: {name} of a DBM must be a number or an RBM with dense weights that "
-                    f"is trained without dropout, such as BernoulliRBM(64); got {layer!r}."
+                    f"layers: {name} of a DBM must be a number or an RBM such as BernoulliRBM(64), "
+                    "with dense weights, without dropout and without hidden units that have "
+                    f"parameters; only the last may be an RBMClassifier; got {layer!r}."
                 )
         if len(layers) > 1:
-            layers[0]._copies, layers[-1]._copies = (2, 1), (1, 2)
+            for layer in layers:
+                layer._copies = 1, 1
+            layers[0]._copies = 2, 1
+            if not isinstance(layers[-1], RBMClassifier):  # its label is above it
+                layers[-1]._copies = 1, 2
         return layers
 
     def halved(self):
@@ -71,8 +84,14 @@ class GreedyDBN(DBN):
         return layers
 
 
+def _has_labels(dbm):
+    """Whether the last layer is a classifier."""
+    last = dbm.estimators_[-1] if dbm.__sklearn_is_fitted__() else dbm._last_layer
+    return isinstance(last, RBMClassifier)
+
+
 @estimator
-class DBM(HasLayers, EnergyModel):
+class DBM(HasLayers, SamplesClasses, EnergyModel):
     """Deep Boltzmann machine: layers of units, each coupled to the layers below and above it.
 
     The joint distribution of a row v and its hidden layers h_1, …, h_L is
@@ -95,8 +114,10 @@ class DBM(HasLayers, EnergyModel):
         The hidden layers, from the data up. Each is a number of units, an RBM of this package, or
         a pair of a name and one of these, as in :class:`DBN`. The first RBM says what rows are:
         a number stands for a :class:`BernoulliRBM` or, as in :class:`DBN`, for a
-        :class:`GaussianRBM`. Convolutional layers, layers with dropout and classifiers cannot be
-        trained together. With one layer, the model is that RBM.
+        :class:`GaussianRBM`. Convolutional layers and layers with dropout cannot be trained
+        together. If the last is an :class:`RBMClassifier`, the label is a layer above it, with
+        one unit for each class, and the model is a classifier. With one layer, the model is that
+        RBM.
     learning_rate : float, default=%(learning_rate)s
         Step along the mean gradient of a batch, when the layers are trained together.
     batch_size : int, default=%(batch_size)s
@@ -215,23 +236,29 @@ class DBM(HasLayers, EnergyModel):
         if resume:
             self._check_same_model()
         else:
-            self.estimators_ = self._pretrained(X, y, sample_weight, task, rng)
+            self.estimators_ = self._pretrained(X, y, sample_weight, task, rng, classes)
         first = FittedModel(self.estimators_[0])
         X, sample_weight = first.encoding.keep_weighted(X, sample_weight)
         rows = first.read(X)
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, rows, dtype=np.float64)
+        targets, weight = self.estimators_[-1]._validate_targets(
+            y, rows, sample_weight, classes=classes, reset=False
+        )
         scaling = first.scaling(devices.resolve(self.device))
-        return TrainingData(rows, None, sample_weight, scaling, first.dtype)
+        return TrainingData(rows, targets, weight, scaling, first.dtype)
 
-    def _pretrained(self, X, y, sample_weight, task, rng):
+    def _pretrained(self, X, y, sample_weight, task, rng, classes):
         """The layers before they are trained together."""
         stack, subtask = self._greedy(), task.subcontext(task_name="pre-training")
         if not self.pretrain:
             stack.set_params(n_iter=0)
         with random_stream(stack, rng), subtask.propagate_callback_context(stack):
             subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            stack.fit(X, sample_weight=sample_weight)
+            if classes is not None and self.pretrain:
+                stack.partial_fit(X, y, classes, sample_weight)
+            else:
+                stack.fit(X, y, sample_weight)
             subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
         return stack.halved()
 
@@ -241,6 +268,31 @@ class DBM(HasLayers, EnergyModel):
     def _new(self, batches, rng):
         return FittedModel(self).as_trained(batches.device, precision=self.precision)
 
+    @fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(  # type: ignore[override]
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train all layers together for one epoch; the first call pre-trains them before.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+            Training data: any number of rows, which are split into batches of `batch_size`.
+        y : array-like of shape (n_samples,), default=None
+            Labels, if the last layer is a classifier.
+        classes : array-like of shape (n_classes,), default=None
+            All possible labels; a classifier needs them in the first call, which then pre-trains
+            each layer for one epoch only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._partial_fit(X, y, sample_weight, classes=classes)
+
     def _trainer_settings(self):
         settings = self.estimators_[0]._trainer_settings()
         if len(self.estimators_) > 1:  # all layers learn alike
@@ -249,16 +301,47 @@ class DBM(HasLayers, EnergyModel):
 
     def _measure(self, model, rows):
         v = model.visible.from_rows(rows)
-        scale, errors = self.encoding_.error_scale(v), []
-        for piece in in_pieces(v, model.row_size):
-            h = torch.cat(model.layer_means(piece)[::2], 1)
-            errors.append(squared_errors(model, piece, scale, h))
-        return {"reconstruction_error": torch.cat(errors).mean().item()}
+        first, pieces = model.layers[0], in_pieces(v, model.row_size)
+        h = torch.cat([model.layer_means(piece)[0] for piece in pieces])
+        x = v[:, : first.n_visible]
+        errors = squared_errors(first, x, self.encoding_.error_scale(x), h)
+        figures = {"reconstruction_error": errors.mean().item()}
+        if _has_labels(self):
+            labels = rows[:, first.n_visible :]
+            log_p = torch.cat([model.log_label(piece) for piece in pieces])
+            known = labels.sum(1)
+            right = (log_p.argmax(1) == labels.argmax(1)) * known
+            figures["log_loss"] = (-(log_p * labels).sum() / known.sum()).item()
+            figures["accuracy"] = (right.sum() / known.sum()).item()
+        return figures
+
+    def _strata(self, targets):
+        return self.estimators_[-1]._strata(targets)
 
     def _held_out_scores(self, model):
         constant = quick_log_partition(model.exact())
         constant += self.encoding_.log_volume() + model.visible.log_volume()
         return lambda rows, _: model.bound(model.visible.from_rows(rows)) - constant
+
+    def as_dbn(self) -> DBN:
+        """The stack that passes rows upwards once, as mean field begins.
+
+        The fields of all layers but the top have the weights twice, as if what comes from above
+        was the same as what comes from below. The stack gives features and is fine-tuned by
+        :class:`DBNClassifier`; it is no generative model of rows.
+
+        Returns
+        -------
+        dbn : DBN
+            A fitted stack with its own copies of the layers.
+        """
+        check_is_fitted(self)
+        dbn = DBN(self.layers)
+        *lower, top = (copy.copy(layer) for layer in self.estimators_)
+        for layer in lower:
+            layer.components_ = 2 * layer.components_
+        dbn.estimators_, dbn.untied_, dbn.fine_tuning_ = [*lower, top], [], {}
+        return dbn
 
     # Methods of a fitted model
 
@@ -381,6 +464,64 @@ class DBM(HasLayers, EnergyModel):
 
         return fitted.apply(total, X) + self.encoding_.log_unknown(X)
 
+    # Classes, if the last layer is a classifier
+
+    @available_if(_has_labels)
+    @returns_like_x
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """log q(y) of every class, of the mean-field distribution q given a row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_q : ndarray of shape (n_samples, n_classes)
+            In nats, in the order of `classes_`.
+        """
+        return FittedModel(self).apply(lambda model, v: model.log_label(v), X)
+
+    predict_proba = available_if(_has_labels)(ClassifierTargets.predict_proba)
+    predict = available_if(_has_labels)(ClassifierTargets.predict)
+    decision_function = available_if(_has_labels)(ClassifierTargets.decision_function)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean of :meth:`score_samples`; if the last layer is a classifier, the accuracy.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), default=None
+            The labels, for a classifier.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows in the mean.
+
+        Returns
+        -------
+        score : float
+        """
+        if _has_labels(self):
+            return accuracy_score(y, as_array(self.predict(X)), sample_weight=sample_weight)
+        return super().score(X, y, sample_weight)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The labels: ndarray of shape (n_classes,)."""
+        return self.estimators_[-1].classes_
+
+    def _check_labels(self, labels):
+        if not _has_labels(self):
+            raise ValueError(
+                "y needs a last layer that is a classifier; pass y=None, or use RBMClassifier."
+            )
+        self.estimators_[-1]._check_labels(labels)
+
+    def _given(self, label):
+        given = copy.copy(self)
+        given.estimators_ = [*self.estimators_[:-1], self.estimators_[-1]._given(label)]
+        return given
+
     # Attributes and methods that scikit-learn uses
 
     @property
@@ -389,7 +530,7 @@ class DBM(HasLayers, EnergyModel):
         return self.estimators_[0].encoding_
 
     @property
-    def feature_means_(self) -> np.ndarray:
+    def feature_means_(self) -> np.ndarray:  # type: ignore[override]
         """Means of the visible units in training."""
         return self.estimators_[0].feature_means_
 
@@ -419,6 +560,10 @@ class DBM(HasLayers, EnergyModel):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags = copy.deepcopy(self._layers_tags()[0].input_tags)
+        of_first, of_last = self._layers_tags()
+        tags.input_tags = copy.deepcopy(of_first.input_tags)
+        tags.estimator_type = of_last.estimator_type
+        tags.classifier_tags = copy.deepcopy(of_last.classifier_tags)
+        tags.target_tags = copy.deepcopy(of_last.target_tags)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -25,6 +25,7 @@ from skebm._shared import (
     estimator,
 )
 from skebm._sklearn import RegressorMixin, fit_context, num_samples
+from skebm.dbm import DBM
 from skebm.dbn import DBN, random_stream
 from skebm.encoding import moments
 from skebm.engine import devices
@@ -51,7 +52,7 @@ class NetworkAttributes:
 class BaseNetwork(NetworkAttributes, Trained):
     """Base class of the classifier and the regressor: a stack and a linear output layer."""
 
-    layers: list | tuple | DBN | FrozenEstimator = field(default=(256, 128), kw_only=False)
+    layers: list | tuple | DBN | DBM | FrozenEstimator = field(default=(256, 128), kw_only=False)
     pretrain: bool = True
     init: Literal["pretrained", "default", "scaled"] = "pretrained"
     freeze: NonNegativeInt | Literal["all"] = 0
@@ -93,16 +94,18 @@ class BaseNetwork(NetworkAttributes, Trained):
         """The stack to fine-tune: a copy of a fitted one, or a newly trained one."""
         init, subtask = self._init, task.subcontext(task_name="pre-training")
         given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
-        if isinstance(given, DBN) and given.__sklearn_is_fitted__():
-            return copy.deepcopy(given)  # its random stream, too
+        if isinstance(given, DBN | DBM) and given.__sklearn_is_fitted__():
+            stack = copy.deepcopy(given)  # its random stream, too
+            return stack.as_dbn() if isinstance(stack, DBM) else stack
         if given is not self.layers:
             raise ValueError(
-                f"layers={self.layers} must hold a DBN that is fitted; fit the DBN before it is "
+                f"layers={self.layers} must hold a DBN or DBM that is fitted; fit it before it is "
                 "frozen."
             )
-        stack = clone(given) if isinstance(given, DBN) else DBN(clone(given, safe=False))
+        stack = clone(given) if isinstance(given, DBN | DBM) else DBN(clone(given, safe=False))
         if init == "default":  # only the shapes and the scaling of the stack are used
-            stack.set_params(n_iter=0, fine_tune=None)
+            untrained = {"pretrain": False} if isinstance(stack, DBM) else {"fine_tune": None}
+            stack.set_params(n_iter=0, **untrained)
         for name in ("device", "verbose"):
             if getattr(stack, name) is None:
                 stack.set_params(**{name: getattr(self, name)})
@@ -110,7 +113,7 @@ class BaseNetwork(NetworkAttributes, Trained):
             subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
             stack.fit(X, y, sample_weight)
             subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return stack
+        return stack.as_dbn() if isinstance(stack, DBM) else stack
 
     @property
     def _init(self):
@@ -227,7 +230,7 @@ class BaseNetwork(NetworkAttributes, Trained):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
-        stack = given if isinstance(given, DBN) else DBN(given)
+        stack = given if isinstance(given, DBN | DBM) else DBN(given)
         tags.input_tags = copy.deepcopy(get_tags(stack).input_tags)
         return tags
 

@@ -203,7 +203,7 @@ class BernoulliRBM(TakesGreyValues, BaseRBM):
         return self.visible == self.hidden == "bernoulli"
 
     def _start(self, visible, hidden, rows):
-        if not self._is_binary:
+        if not self._is_binary or self._copies:
             return super()._start(visible, hidden, rows)
         # Over draws of the rows, a hidden field has a standard deviation of 0.5, or more if most
         # of their variance is noise. About five of the hidden units are on: units that are rarely
@@ -216,7 +216,7 @@ class BernoulliRBM(TakesGreyValues, BaseRBM):
 
     def _trainer_settings(self):
         settings = super()._trainer_settings()
-        if self._is_binary:
+        if self._is_binary and not self._copies:
             settings |= {"hidden_share": self.noise_share_, "hidden_bias_rate": 3.0}
         return settings
 

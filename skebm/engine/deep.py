@@ -2,9 +2,10 @@
 
     −E(v, h) = v·b + Σ_k x_k·c_k + Σ_k x_k·W_k x_{k−1} + log_base of all layers
 
-It is an RBM between its even layers (v, x_2, …) and its odd layers (x_1, x_3, …), whose matrix of
-weights is block-bidiagonal. Markov chains, annealing and log Z are those of an RBM. In rows of
-data the even layers above v are latent. A distribution q of independent units stands for p(h | v):
+The model is an RBM between its even layers (v, x_2, …) and its odd layers (x_1, x_3, …), whose
+matrix of weights is block-bidiagonal. Markov chains, annealing and log Z are those of an RBM. In
+rows of data the even layers above v are latent. A distribution q of independent units stands for
+p(h | v):
 
     field_k = c_k + W_k m_{k−1} + W_{k+1}ᵀ m_{k+1},    m_k = mean_k(field_k),    m_0 = v
     log p(v) ≥ E_q[−E(v, h)] + H(q) − log Z
@@ -25,10 +26,11 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from skebm.engine.models import RBM, Coupling, Dense, Joint
+from skebm.engine.joint import Labelled
+from skebm.engine.models import RBM, Coupling, Dense, Joint, Pair
 from skebm.engine.noise import Noise
 from skebm.engine.products import product, rounded
-from skebm.engine.units import Mixed, SiteChanges, Units
+from skebm.engine.units import Categorical, Mixed, SiteChanges, Units
 
 #: Largest number of mean-field sweeps for a row where q is to be as good as possible.
 MOST_SWEEPS = 100
@@ -150,11 +152,15 @@ class BlockBidiagonal(Coupling):
 class EvenLayers(Mixed):
     """The units of a row, and the latent units of the even layers above, which are NaN in rows."""
 
+    @property
+    def is_discrete(self) -> bool:  # type: ignore[override]
+        return self.kinds[0].is_discrete
+
     def _of_row(self, x: Tensor) -> Tensor:
         return x[..., : self.sizes[0]]
 
     def from_rows(self, rows: Tensor) -> Tensor:
-        x = self.kinds[0].from_rows(rows)
+        x = self.kinds[0].from_rows(self._of_row(rows))  # there may be targets beside the row
         shape, dtype = (*x.shape[:-1], sum(self.sizes[1:])), torch.result_type(x, 0.5)
         return torch.cat([x, x.new_full(shape, math.nan, dtype=dtype)], -1)
 
@@ -180,12 +186,14 @@ class MeanField(NamedTuple):
 class DeepBoltzmann(RBM):
     """A deep Boltzmann machine as an RBM; its visible units are those of the even layers.
 
+    If the hidden units of the last RBM are `Labelled`, the label is a layer above the others: one
+    unit for each class, of which exactly one is on.
+
     Parameters
     ----------
     layers : sequence of RBM
-        The hidden units, weights and hidden biases of layer k are those of
-        layers[k − 1]. The visible units and biases are those of the first; those of the others
-        are not used.
+        The hidden units, weights and hidden biases of layer k are those of layers[k − 1]. The
+        visible units and biases are those of the first; those of the others are not used.
     n_sweeps : int
         Largest number of mean-field sweeps for a row.
     tol : float
@@ -199,22 +207,30 @@ class DeepBoltzmann(RBM):
     q: MeanField | None = None
 
     def __init__(self, layers: Sequence[RBM], n_sweeps: int = 10, tol: float = 1e-2):
-        first = layers[0]
+        first, top = layers[0], layers[-1].hidden
         assert isinstance(first.coupling, Dense)
         units = [first.visible, *(layer.hidden for layer in layers)]
         sizes = [first.n_visible, *(layer.n_hidden for layer in layers)]
+        matrices = [layer.W for layer in layers]
         biases = [first.b, *(layer.c for layer in layers)]
+        if isinstance(top, Labelled):
+            units[-1:] = [top.units, Categorical([len(top.d)])]
+            sizes.append(len(top.d))
+            matrices.append(top.U.T)
+            biases.append(top.d)
         even, odd = ([*zip(units[k::2], sizes[k::2])] for k in (0, 1))
         super().__init__(
             EvenLayers(even),
             Mixed(odd),
-            torch.cat([layer.W.reshape(-1) for layer in layers]),
+            torch.cat([W.reshape(-1) for W in matrices]),
             torch.cat(biases[::2]),
             torch.cat(biases[1::2]),
             torch.cat([first.b0, *biases[2::2]]),
             partial(BlockBidiagonal, sizes=sizes, precision=first.coupling.precision),
         )
         self.n_rows, self.n_sweeps, self.tol = sizes[0], n_sweeps, tol
+        #: The number of the last layer below the label.
+        self.top = len(layers)
 
     @property
     def units(self) -> list[Units]:
@@ -224,24 +240,32 @@ class DeepBoltzmann(RBM):
         return units
 
     @property
+    def has_labels(self) -> bool:
+        return self.top < len(self.coupling.couplings)
+
+    @property
     def layers(self) -> list[RBM]:
         """RBMs whose weights and hidden biases are those of the layers.
 
         The first has the visible biases; those of the others are zero.
         """
-        units, coupling = self.units, self.coupling
-        b, *biases = coupling.layers(self.b, self.c)
-        visible = [b, *map(torch.zeros_like, biases[:-1])]
+        units, matrices = self.units, self.coupling.matrices(self.W)
+        b, *biases = self.coupling.layers(self.b, self.c)
+        hidden = units[1 : self.top + 1]
+        if self.has_labels:
+            hidden[-1] = Labelled(hidden[-1], matrices[-1].T.contiguous(), biases[-1])
+        visible = [b, *map(torch.zeros_like, biases)]
         references = [self.b0[: self.n_rows], *visible[1:]]
-        matrices = coupling.matrices(self.W)
-        make = partial(Dense, precision=coupling.precision)
-        parts = zip(units, units[1:], matrices, visible, biases, references)
+        make = partial(Dense, precision=self.coupling.precision)
+        parts = zip(units, hidden, matrices, visible, biases, references)
         return [RBM(v, h, W, b, c, b0, make) for v, h, W, b, c, b0 in parts]
 
     # The latent units of rows
 
-    def mean_field(self, v: Tensor, n_sweeps: int | None = None) -> MeanField:
-        """q of rows (n, n_visible), whose latent part is not used.
+    def mean_field(
+        self, v: Tensor, n_sweeps: int | None = None, labels: Tensor | None = None
+    ) -> MeanField:
+        """q of rows (n, n_visible), whose latent part is not used, and of their known labels.
 
         A sweep sets the odd layers, and then the even ones, to the best q given the others. The
         first values come from a pass upwards, in which a layer that is not the top takes what
@@ -250,11 +274,16 @@ class DeepBoltzmann(RBM):
         coupling, units = self.coupling, self.units
         x, n_layers = v[:, : self.n_rows], len(units) - 1
         _, *biases = coupling.layers(self.b, self.c)
+
+        def mean_of(k: int, field: Tensor) -> Tensor:
+            mean = units[k].mean(field)
+            return mean if labels is None or k <= self.top else known_or(labels, mean)
+
         from_rows = coupling.couplings[0].up(x, biases[0])
         means = [x]
         for k, (c, dense) in enumerate(zip(biases, coupling.couplings), 1):
             field = dense.up(means[-1], c) if k > 1 else from_rows
-            means.append(units[k].mean(2 * field - c if k < n_layers else field))
+            means.append(mean_of(k, 2 * field - c if k < self.top else field))
 
         def field_of(k: int) -> Tensor:
             above = means[k + 1] if k < n_layers else None
@@ -268,11 +297,11 @@ class DeepBoltzmann(RBM):
         for _ in range(self.n_sweeps if n_sweeps is None else n_sweeps):
             n_done += active
             for k in range(1, n_layers + 1, 2):
-                means[k] = units[k].mean(field_of(k))
+                means[k] = mean_of(k, field_of(k))
             change = torch.zeros_like(n_done)
             for k in latent:
                 field = field_of(k)
-                mean = units[k].mean(field)
+                mean = mean_of(k, field)
                 step = (mean - means[k]).abs_().amax(1, keepdim=True)
                 change = torch.maximum(change, step)
                 # A row that has converged stays as it is, whatever others there are.
@@ -291,10 +320,39 @@ class DeepBoltzmann(RBM):
     def _with(self, v: Tensor, latent: Tensor) -> Tensor:
         return torch.cat([v[:, : self.n_rows], latent], 1)
 
+    def layer_means(self, v: Tensor, n_sweeps: int | None = None) -> list[Tensor]:
+        """The means of all hidden layers given rows, from the first to the top: (n, n_units)."""
+        v = self._with(v, self.mean_field(v, n_sweeps).mean)
+        return self.coupling.layers(v, self.hidden.mean(self.hidden_field(v)))[1 : self.top + 1]
+
+    def log_label(self, v: Tensor) -> Tensor:
+        """log q(y) of each label given rows: (n, n_classes)."""
+        top, d = self.layer_means(v, MOST_SWEEPS)[-1], self.coupling.layers(self.b, self.c)[-1]
+        return self.coupling.couplings[-1].up(top, d).log_softmax(-1)
+
+    def first_given_top(self, h: Tensor) -> Tensor:
+        """Means of the first hidden layer given the top: (n, n_units).
+
+        A layer takes what comes from above twice, as if the same came from below.
+        """
+        _, *biases = self.coupling.layers(self.b, self.c)
+        for k in range(self.top - 1, 0, -1):
+            field = self.coupling.couplings[k].down(h, biases[k - 1])
+            h = self.units[k].mean(2 * field - biases[k - 1])
+        return h
+
+    # Training
+
+    def observe_(self, data: Joint, rows: Tensor) -> None:
+        super().observe_(data, rows)
+        if self.has_labels:
+            labels = rows[:, self.n_rows :].to(data.v)
+            data.labels = labels.clone() if data.labels is None else data.labels.copy_(labels)
+
     def begin_update(self, data: Joint, noise: Noise) -> Self:
         update = copy.copy(self)
         update.coupling = self.coupling.rounded()
-        update.q = update.mean_field(data.v)
+        update.q = update.mean_field(data.v, labels=data.labels)
         data.v[:, self.n_rows :] = update.q.mean
         return update
 
@@ -306,21 +364,13 @@ class DeepBoltzmann(RBM):
             "mean_field_unconverged": 1 - self.q.converged.to(self.q.mean).mean(),
         }
 
-    def layer_means(self, v: Tensor, n_sweeps: int | None = None) -> list[Tensor]:
-        """The means of all hidden layers given rows, from the first to the top: (n, n_units)."""
-        v = self._with(v, self.mean_field(v, n_sweeps).mean)
-        return self.coupling.layers(v, self.hidden.mean(self.hidden_field(v)))[1:]
-
-    def first_given_top(self, h: Tensor) -> Tensor:
-        """Means of the first hidden layer given the top: (n, n_units).
-
-        A layer takes what comes from above twice, as if the same came from below.
-        """
-        _, *biases = self.coupling.layers(self.b, self.c)
-        for k in range(len(biases) - 1, 0, -1):
-            field = self.coupling.couplings[k].down(h, biases[k - 1])
-            h = self.units[k].mean(2 * field - biases[k - 1])
-        return h
+    def set_grad(
+        self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
+    ) -> Tensor | None:
+        if data is not None and data.labels is not None and (self.top + 1) % 2:
+            label = data.h[:, -data.labels.shape[1] :]
+            label.copy_(known_or(data.labels, label))
+        return super().set_grad(states, data, offsets)
 
     # The likelihood of rows
 
@@ -353,3 +403,8 @@ class DeepBoltzmann(RBM):
         """The units of each latent even layer, with their parts of the tensors."""
         pieces = (t.split(self.visible.sizes[1:], -1) for t in tensors)
         return zip(self.visible.kinds[1:], *pieces)
+
+
+def known_or(labels: Tensor, mean: Tensor) -> Tensor:
+    """The labels of rows where they are known, else the means."""
+    return torch.where(labels.sum(1, keepdim=True) > 0, labels, mean)

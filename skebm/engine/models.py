@@ -59,6 +59,8 @@ class Joint:
         # The transposed tensors, made once: training makes thousands of small updates a second.
         self.v_t, self.h_t, self.column = v.T, h.T, weight[:, None]
         self.ones = torch.ones_like(weight)  # (n,)
+        #: The labels of rows of data, one-hot, or zeros where a label is not known.
+        self.labels: Tensor | None = None  # (n, n_classes)
 
     @property
     def phases(self) -> Sequence["Joint"]:
@@ -413,6 +415,10 @@ class RBM:
     def complete(self, v: Tensor) -> Tensor:
         """v with the means of latent visible units, which are NaN in rows: like v."""
         return v
+
+    def observe_(self, data: Joint, rows: Tensor) -> None:
+        """Set the states of the data that rows, and targets beside them, determine."""
+        data.v.copy_(self.visible.from_rows(rows))
 
     def begin_update(self, data: Joint, noise: Noise) -> "RBM":
         """The model for one update on the rows `data.v`; it has the same parameter tensors.

@@ -217,7 +217,7 @@ class Trainer:
         """
         if self.sample_rows:
             rows = noise.bernoulli(rows, out=self.phases.data.v.new_empty(rows.shape))
-        self.phases.data.v.copy_(self.model.visible.from_rows(rows))
+        self.model.observe_(self.phases.data, rows)
 
     def set_weight(self, weight: Tensor) -> None:
         """Set the weights of the rows for the next update."""
@@ -327,10 +327,12 @@ class Trainer:
         """
         figures = {name: total / self.n_updates for name, total in self.figures.items()}
         state = self.gradient_state or {}
-        v = None if rows is None else self.model.complete(self.model.visible.from_rows(rows))
+        v = None if rows is None else self.model.visible.from_rows(rows)
         is_grey = v is not None and self.model.visible.is_discrete and (v != v.round()).any()
         if v is not None and "chains" in state and not is_grey:
-            figures["chain_distance"] = distance_along_axis(v, self.phases.model.v)
+            observed = ~v[0].isnan()
+            chains = self.phases.model.v[:, observed]
+            figures["chain_distance"] = distance_along_axis(v[:, observed], chains)
         return self.gradient.report(state) | figures
 
     def state(self) -> State:
