@@ -144,6 +144,10 @@ layers : sequence, DBN or DBM, default=(256, 128)
 pretrain : bool, default=True
     Whether to train the stack on the rows before fine-tuning. False initialises the hidden
     layers as `init="default"` does.
+posterior_inputs : bool, default=False
+    Whether the means q(h_2 | v) of the second layer of a :class:`DBM` are inputs of the first,
+    beside the row, as in R. Salakhutdinov, G. Hinton: Deep Boltzmann machines. AISTATS, 2009. They
+    come from the DBM as it was before fine-tuning.
 init : {"pretrained", "default", "scaled"}, default="pretrained"
     How to initialise the hidden layers. "pretrained" uses the weights and hidden biases of
     the stack. "default" uses random values like :class:`torch.nn.Linear`, uniform between

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
@@ -23,12 +24,15 @@ from skebm.base import BaseRBM, squared_errors
 from skebm.classifier import RBMClassifier, SamplesClasses
 from skebm.conv import ConvRBM
 from skebm.dbn import DBN, HasLayers, random_stream
+from skebm.encoding import Encoding
 from skebm.energy import EnergyModel
 from skebm.engine import devices
 from skebm.engine.batches import in_pieces
 from skebm.engine.deep import MOST_SWEEPS, DeepBoltzmann
 from skebm.engine.noise import Noise
 from skebm.engine.partition import quick_log_partition
+from skebm.engine.scaling import Scaling
+from skebm.engine.units import Mixed
 from skebm.evaluation import kept_log_partition
 from skebm.fitted import FittedModel
 from skebm.fitting import TrainingData
@@ -84,14 +88,80 @@ class GreedyDBN(DBN):
         return layers
 
 
+def _last(dbm):
+    """The last layer."""
+    return dbm.estimators_[-1] if dbm.__sklearn_is_fitted__() else dbm._last_layer
+
+
 def _has_labels(dbm):
     """Whether the last layer is a classifier."""
-    last = dbm.estimators_[-1] if dbm.__sklearn_is_fitted__() else dbm._last_layer
-    return isinstance(last, RBMClassifier)
+    return isinstance(_last(dbm), RBMClassifier)
+
+
+class PosteriorAttributes:
+    """The types of the attributes of a :class:`PosteriorRBM`."""
+
+    dbm_: Any
 
 
 @estimator
-class DBM(HasLayers, SamplesClasses, EnergyModel):
+class PosteriorRBM(PosteriorAttributes, BaseRBM):
+    """The first layer of a network that is made of a DBM: its inputs are v and q(h_2 | v)."""
+
+    @classmethod
+    def _of(cls, dbm):
+        """The layer of a fitted DBM, which gives q(h_2 | v)."""
+        first, second, *_ = dbm.estimators_
+        layer = cls(first.n_components_, device=dbm.device, temperature=dbm.temperature)
+        layer.dbm_ = copy.copy(dbm).set_params(output="all")
+        layer.n_components_ = first.n_components_
+        layer.encoding_ = WithMeans(first.encoding_, second.n_components_)
+        layer.components_ = np.hstack([first.components_, second.components_.T])
+        layer.intercept_hidden_ = first.intercept_hidden_
+        zeros = np.zeros_like(second.intercept_hidden_)
+        layer.intercept_visible_ = np.concatenate([first.intercept_visible_, zeros])
+        layer.feature_means_ = np.concatenate([first.feature_means_, zeros])
+        layer.random_state_, layer.n_features_in_ = dbm.random_state_, dbm.n_features_in_
+        names = (*first._units()[0].parameters(), "feature_names_in")
+        layer.__dict__.update(
+            {f"{n}_": getattr(first, f"{n}_") for n in names if hasattr(first, f"{n}_")}
+        )
+        layer.history_, layer.n_iter_ = {}, 0
+        return layer
+
+    def _units(self):
+        first, second = (layer._units() for layer in self.dbm_.estimators_[:2])
+        sizes = self.dbm_.feature_means_.size, self.dbm_.estimators_[1].n_components_
+        return Mixed([(first[0], sizes[0]), (second[1], sizes[1])]), first[1]
+
+    def _read(self, X, *, reset, allow_nan=False):
+        rows = self.dbm_._read(X, reset=reset, allow_nan=allow_nan)
+        n_first, n_second = self.dbm_._sizes[:2]
+        q = self.dbm_.transform(X)[:, n_first : n_first + n_second]
+        if isinstance(rows, torch.Tensor):
+            return torch.hstack([rows, torch.as_tensor(q).to(rows)])
+        rows = rows.toarray() if issparse(rows) else rows
+        return np.hstack([rows.astype(q.dtype), q])
+
+
+class WithMeans(Encoding):
+    """The encoding of rows that have more columns, which are means of units."""
+
+    def __init__(self, encoding, n_means):
+        self.encoding, self.n_means = encoding, n_means
+
+    def scaling(self, device):
+        """The map from rows with means to rows of the model, and back, on a device."""
+        of_rows = self.encoding.scaling("cpu")
+        if of_rows.is_identity:
+            return of_rows
+        location = np.concatenate([of_rows.location.numpy(), np.zeros(self.n_means)])
+        scale = np.concatenate([of_rows.scale.numpy(), np.ones(self.n_means)])
+        return Scaling(location, scale, device)
+
+
+@estimator
+class DBM(SamplesClasses, EnergyModel, HasLayers):
     """Deep Boltzmann machine: layers of units, each coupled to the layers below and above it.
 
     The joint distribution of a row v and its hidden layers h_1, …, h_L is
@@ -291,6 +361,8 @@ class DBM(HasLayers, SamplesClasses, EnergyModel):
         self : object
             The fitted estimator.
         """
+        if _has_labels(self):
+            _last(self)._check_partial(classes)
         return self._partial_fit(X, y, sample_weight, classes=classes)
 
     def _trainer_settings(self):
@@ -323,23 +395,30 @@ class DBM(HasLayers, SamplesClasses, EnergyModel):
         constant += self.encoding_.log_volume() + model.visible.log_volume()
         return lambda rows, _: model.bound(model.visible.from_rows(rows)) - constant
 
-    def as_dbn(self) -> DBN:
-        """The stack that passes rows upwards once, as mean field begins.
+    def as_dbn(self, *, posterior_inputs: bool = False) -> DBN:
+        """A stack that gives features in one pass from the rows to the top.
 
-        The fields of all layers but the top have the weights twice, as if what comes from above
-        was the same as what comes from below. The stack gives features and is fine-tuned by
-        :class:`DBNClassifier`; it is no generative model of rows.
+        Parameters
+        ----------
+        posterior_inputs : bool, default=False
+            Whether the first layer also has the means of the second, q(h_2 | v), as inputs [1]_:
+            its field is c_1 + W_1 v + W_2ᵀ q(h_2 | v), as in the model. With False, and in other
+            layers below the top, weights count twice, as if what comes from above was the same as
+            what comes from below.
 
         Returns
         -------
         dbn : DBN
-            A fitted stack with its own copies of the layers.
+            A fitted stack with its own copies of the layers. :class:`DBNClassifier` fine-tunes it;
+            it is no generative model of rows.
         """
         check_is_fitted(self)
         dbn = DBN(self.layers)
         *lower, top = (copy.copy(layer) for layer in self.estimators_)
         for layer in lower:
             layer.components_ = 2 * layer.components_
+        if posterior_inputs and lower:
+            lower[0] = PosteriorRBM._of(self)
         dbn.estimators_, dbn.untied_, dbn.fine_tuning_ = [*lower, top], [], {}
         return dbn
 
@@ -371,9 +450,9 @@ class DBM(HasLayers, SamplesClasses, EnergyModel):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features_out)
-            The means of the top layer, or of all layers, as `output` says. From the means of the
-            top layer alone, each layer below takes what comes from above twice, as if the same
-            came from below; with the means of all layers, E[v | h_1] needs only the first.
+            The means of the top layer, or of all layers, as `output` says. The means of all layers
+            give E[v | h_1]. Given the top layer alone, mean field of the other layers gives the
+            means of the rows.
 
         Returns
         -------
@@ -390,9 +469,10 @@ class DBM(HasLayers, SamplesClasses, EnergyModel):
             )
 
         def rows(model, h):
-            h = h[:, :n_first] if self.output == "all" else model.first_given_top(h)
+            if self.output == "top":
+                return fitted.rows(model, model.rows_given_top(h))
             first = model.layers[0]
-            return fitted.rows(model, first.visible.exact().mean(first.visible_field(h)))
+            return fitted.rows(model, first.visible.mean(first.visible_field(h[:, :n_first])))
 
         return fitted.present(fitted.apply_to_rows(rows, X, encode=False))
 

@@ -312,8 +312,9 @@ def pseudo_likelihood(
     True
     """
     fitted = FittedModel(estimator)
-    rng, visible = check_random_state(random_state), estimator._units()[0]
-    if not visible.is_discrete:
+    rng = check_random_state(random_state)
+    visible = estimator._units()[0] if hasattr(estimator, "_units") else None
+    if visible is None or not visible.is_discrete:
         raise ValueError(
             "pseudo_likelihood is defined for models of binary or categorical rows, such as "
             f"BernoulliRBM; got {type(estimator).__name__}. Use log_likelihood."

@@ -54,6 +54,7 @@ class BaseNetwork(NetworkAttributes, Trained):
 
     layers: list | tuple | DBN | DBM | FrozenEstimator = field(default=(256, 128), kw_only=False)
     pretrain: bool = True
+    posterior_inputs: bool = False
     init: Literal["pretrained", "default", "scaled"] = "pretrained"
     freeze: NonNegativeInt | Literal["all"] = 0
     learning_rate: PositiveFloat = 0.001
@@ -96,7 +97,7 @@ class BaseNetwork(NetworkAttributes, Trained):
         given = self.layers.estimator if isinstance(self.layers, FrozenEstimator) else self.layers
         if isinstance(given, DBN | DBM) and given.__sklearn_is_fitted__():
             stack = copy.deepcopy(given)  # its random stream, too
-            return stack.as_dbn() if isinstance(stack, DBM) else stack
+            return self._network_of(stack)
         if given is not self.layers:
             raise ValueError(
                 f"layers={self.layers} must hold a DBN or DBM that is fitted; fit it before it is "
@@ -113,7 +114,18 @@ class BaseNetwork(NetworkAttributes, Trained):
             subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
             stack.fit(X, y, sample_weight)
             subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
-        return stack.as_dbn() if isinstance(stack, DBM) else stack
+        return self._network_of(stack)
+
+    def _network_of(self, stack):
+        """The fitted stack as layers from the rows to the top."""
+        if isinstance(stack, DBM):
+            return stack.as_dbn(posterior_inputs=self.posterior_inputs)
+        if self.posterior_inputs:
+            raise ValueError(
+                "posterior_inputs=True needs a DBM, in which what is above a layer counts; set it "
+                "to False, or pass layers=DBM(...)."
+            )
+        return stack
 
     @property
     def _init(self):

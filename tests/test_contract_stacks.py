@@ -31,6 +31,7 @@ STACKS = {
     "DBNClassifier, dropout": DBNClassifier(
         DBN((GaussianRBM(6), 4), **SETTINGS), dropout=0.2, optimizer="sgd", momentum=0.5, **TUNING
     ),
+    "DBNClassifier of a DBM": DBNClassifier(DBM((6, 4), n_iter=2), posterior_inputs=True, **TUNING),
     "DBNRegressor": DBNRegressor(DBN((6, 4), **SETTINGS), **TUNING),
 }
 CHECKED = [

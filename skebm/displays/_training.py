@@ -238,10 +238,11 @@ def _named(estimators):
 def _histories(model, layer):
     """The histories of the parts of a model, by their labels; that of the model itself is ""."""
     stack = getattr(model, "dbn_", model)
-    if not hasattr(stack, "estimators_"):
+    if "layer" not in stack.history_:  # no DBN: its layers, if any, are trained together
         if layer not in (None, 0):
             raise ValueError(
-                f"layer={layer}, but {type(model).__name__} has no layers; set layer=None."
+                f"layer={layer}, but the history of {type(model).__name__} has no layers; set "
+                "layer=None."
             )
         return {"": model.history_}
     parts: dict[str, dict[str, np.ndarray]] = {}

@@ -330,16 +330,21 @@ class DeepBoltzmann(RBM):
         top, d = self.layer_means(v, MOST_SWEEPS)[-1], self.coupling.layers(self.b, self.c)[-1]
         return self.coupling.couplings[-1].up(top, d).log_softmax(-1)
 
-    def first_given_top(self, h: Tensor) -> Tensor:
-        """Means of the first hidden layer given the top: (n, n_units).
-
-        A layer takes what comes from above twice, as if the same came from below.
-        """
-        _, *biases = self.coupling.layers(self.b, self.c)
-        for k in range(self.top - 1, 0, -1):
-            field = self.coupling.couplings[k].down(h, biases[k - 1])
-            h = self.units[k].mean(2 * field - biases[k - 1])
-        return h
+    def rows_given_top(self, h: Tensor) -> Tensor:
+        """Means of the visible units of rows given the top layer, by mean field: (n, n_rows)."""
+        coupling, units = self.coupling, self.units
+        b, *biases = coupling.layers(self.b, self.c)
+        means = [units[0].mean(self.b0[: self.n_rows]).expand(len(h), -1)]
+        for k in range(1, self.top):
+            field = coupling.couplings[k - 1].up(means[-1], biases[k - 1])
+            means.append(units[k].mean(field))
+        means.append(h)
+        for _ in range(MOST_SWEEPS):
+            for first in (1, 0):
+                for k in range(first, self.top, 2):
+                    below, bias = (means[k - 1], biases[k - 1]) if k else (None, b)
+                    means[k] = units[k].mean(coupling.field(k, below, means[k + 1], bias))
+        return means[0]
 
     # Training
 

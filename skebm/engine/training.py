@@ -327,12 +327,12 @@ class Trainer:
         """
         figures = {name: total / self.n_updates for name, total in self.figures.items()}
         state = self.gradient_state or {}
-        v = None if rows is None else self.model.visible.from_rows(rows)
-        is_grey = v is not None and self.model.visible.is_discrete and (v != v.round()).any()
-        if v is not None and "chains" in state and not is_grey:
+        if rows is not None and "chains" in state:
+            v = self.model.visible.from_rows(rows)
             observed = ~v[0].isnan()
-            chains = self.phases.model.v[:, observed]
-            figures["chain_distance"] = distance_along_axis(v[:, observed], chains)
+            v, chains = v[:, observed], self.phases.model.v[:, observed]
+            if not self.model.visible.is_discrete or (v == v.round()).all():  # no grey values
+                figures["chain_distance"] = distance_along_axis(v, chains)
         return self.gradient.report(state) | figures
 
     def state(self) -> State:

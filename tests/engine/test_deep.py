@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from skebm.engine.copies import Copies, copied
-from skebm.engine.deep import DeepBoltzmann
+from skebm.engine.deep import DeepBoltzmann, known_or
 from skebm.engine.gradients import Exact, Phases
+from skebm.engine.joint import Labelled
 from skebm.engine.models import RBM, Joint, grad
 from skebm.engine.noise import Noise
 from skebm.engine.partition import log_partition_exact, log_weights_up
@@ -347,13 +348,70 @@ def test_layers_and_back():
     assert not any(zero.any() for zero in zeros)
 
 
-def test_the_first_layer_given_the_top_takes_what_comes_from_above_twice():
-    model = make_deep((3, 3, 3, 2))
-    _, W2, W3 = model.coupling.matrices(model.W)
-    _, c1, c2, _ = model.coupling.layers(model.b, model.c)
-    top = torch.rand(4, 2).double()
-    second = (c2 + 2 * top @ W3).sigmoid()
-    assert_close(model.first_given_top(top), (c1 + 2 * second @ W2).sigmoid(), **EXACT)
+@deeper
+def test_rows_given_the_top_solve_the_equations_of_mean_field(sizes):
+    model = make_deep(sizes, scale=0.5)
+    b, *biases = model.coupling.layers(model.b, model.c)
+    matrices = model.coupling.matrices(model.W)
+    top = torch.rand(4, sizes[-1]).double()
+    means = [model.rows_given_top(top)]
+    # the other layers follow from the equations, from both ends
+    others = [torch.full((4, n), 0.5).double() for n in sizes[1:-1]] + [top]
+    for _ in range(500):
+        around = [*means, *others]
+        for k in range(1, len(sizes) - 1):
+            field = biases[k - 1] + around[k - 1] @ matrices[k - 1].T + around[k + 1] @ matrices[k]
+            around[k] = field.sigmoid()
+        others = around[1:]
+    assert_close(means[0], (b + others[0] @ matrices[0]).sigmoid(), rtol=1e-6, atol=1e-6)
+
+
+# Labels
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_the_gradient_with_labels_is_that_of_the_bound_of_log_p_of_row_and_label(n_layers):
+    plain = make_deep((3, *[3] * n_layers))
+    rng = np.random.default_rng(3)
+    layers = plain.layers
+    U, d = torch.from_numpy(rng.normal(size=(3, 2))), torch.from_numpy(rng.normal(size=2))
+    top = layers[-1]
+    layers[-1] = RBM(top.visible, Labelled(Bernoulli(), U, d), top.W, top.b, top.c, top.b0)
+    model = DeepBoltzmann(layers, 10_000, 0.0)
+    rows = torch.tensor([[1, 0, 1, 1, 0], [0, 1, 1, 0, 1], [1, 1, 0, 0, 0]]).double()
+    v, weight = padded(model, rows), torch.tensor([0.5, 0.3, 0.2]).double()
+
+    def bound(other):
+        """E_q[−E] + H(q), where q of a known label is certain."""
+        q = other.mean_field(v, labels=rows[:, 3:])
+        full = other._with(v, q.mean)
+        h = other.hidden.mean(other.hidden_field(full))
+        means = other.coupling.layers(full, h)
+        means[-1] = known_or(rows[:, 3:], means[-1])
+        entropies = sum(-torch.special.xlogy(m, m).sum(1) for m in means[1:])
+        entropies += sum(-torch.special.xlogy(1 - m, 1 - m).sum(1) for m in means[1:-1])
+        return energies(other, means) + entropies
+
+    def objective(theta):
+        other = model.at(theta)
+        return weight @ bound(other) - log_partition_exact(other)
+
+    gradient = Exact()
+    phases = Phases(model, 3, gradient.n_model(model, 3))
+    model.observe_(phases.data, rows)
+    phases.set_weight(weight)
+    update = model.begin_update(phases.data, Noise(0))
+    gradient(update, phases, {}, Noise(0))
+    update.set_grad(phases, phases.data)
+    step, theta = 1e-5, model.theta.clone()
+    for direction in torch.eye(len(theta), dtype=theta.dtype):
+        high, low = (objective(theta + s * step * direction) for s in (1, -1))
+        found = flat_grad(model) @ direction
+        assert_close(found, (high - low) / (2 * step), rtol=1e-5, atol=1e-6)
+    again = DeepBoltzmann(model.layers, 10_000, 0.0)
+    assert_close(again.theta, model.theta, **EXACT)
+    assert_close(model.layers[-1].hidden.U, U, **EXACT)
+    assert_close(model.log_label(v).exp().sum(1), torch.ones(3).double(), **EXACT)
 
 
 # Copies
