@@ -105,6 +105,9 @@ class BaseRBM(FittedArrays, EnergyModel):
 
         `rows` is a sample of the encoded rows.
         """
+        if self._copies and not self.encoding_.is_standardised:
+            # In a deep model, the fewer units are on, the less noise the chains have.
+            return 1.3 / rows.shape[1] ** 0.5, -2.0
         # With a negative field, binary units are on about a quarter of the time. This makes them
         # learn patterns that are present in some of the rows only.
         return self._weights_spread(visible, hidden, rows.shape[1]), -1.0

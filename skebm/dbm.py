@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import field
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skebm._shared import (
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Unvalidated,
@@ -25,17 +27,18 @@ from skebm.classifier import RBMClassifier, SamplesClasses
 from skebm.conv import ConvRBM
 from skebm.dbn import DBN, HasLayers, random_stream
 from skebm.encoding import Encoding
-from skebm.energy import EnergyModel
+from skebm.energy import GRADIENTS, EnergyModel
 from skebm.engine import devices
 from skebm.engine.batches import in_pieces
 from skebm.engine.deep import MOST_SWEEPS, DeepBoltzmann
+from skebm.engine.gradients import PCD
 from skebm.engine.noise import Noise
 from skebm.engine.partition import quick_log_partition
 from skebm.engine.scaling import Scaling
 from skebm.engine.units import Mixed
-from skebm.evaluation import kept_log_partition
+from skebm.evaluation import LogPartition, kept_log_partition
 from skebm.fitted import FittedModel
-from skebm.fitting import TrainingData
+from skebm.fitting import RateSchedule, TrainingData
 from skebm.rbm import DropoutRBM
 from skebm.targets import ClassifierTargets
 from skebm.tensors import as_array, as_rows, check_weights, returns_like_x
@@ -192,7 +195,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         Step along the mean gradient of a batch, when the layers are trained together.
     batch_size : int, default=%(batch_size)s
         Rows in a batch.
-    n_iter : int or None, default=%(n_iter)s
+    n_iter : int or None, default=None
         Number of epochs in which the layers are trained together. None makes as many as 2000
         updates take, at least 20 and at most 100.
     %(energy)s
@@ -256,13 +259,20 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
     """
 
     layers: list | tuple = field(default=(256, 128), kw_only=False)
-    learning_rate: PositiveFloat = 0.05
+    learning_rate: PositiveFloat = 0.02
+    batch_size: PositiveInt = 32
+    n_iter: NonNegativeInt | None = None
+    learning_rate_schedule: RateSchedule = "linear"
+    max_grad_norm: PositiveFloat | None = 10.0
     precision: Literal["highest", "high", "medium"] = "medium"
     pretrain: bool = True
     mean_field_sweeps: PositiveInt = 10
     mean_field_tol: PositiveFloat = 0.01
     output: Literal["top", "all"] = "top"
 
+    #: Few chains are noise for all layers at once.
+    _pcd = " (of PCD, here with 100 chains)"
+    _gradients = GRADIENTS | {"pcd": partial(PCD, n_chains=100)}
     _n_first_tasks = 1
     _held_out = """The score of a row is the
         variational bound of log p(v); log Z is computed after every epoch, exactly for up to 12
@@ -331,6 +341,9 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
                 stack.fit(X, y, sample_weight)
             subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
         return stack.halved()
+
+    def _is_pretrained(self):
+        return self.pretrain
 
     def _row_products(self, data):
         return sum(layer.components_.size for layer in self.estimators_)
@@ -508,6 +521,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         X: Unvalidated,
         *,
         method: Literal["bound", "importance"] = "bound",
+        log_z: LogPartition | float | None = None,
         n_draws: PositiveInt = 100,
     ) -> np.ndarray:
         """Variational bound of log p(v), or an estimate of it, of each row, in nats.
@@ -517,9 +531,11 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         X : {array-like, sparse matrix, torch.Tensor} of shape (n_samples, n_features)
         method : {"bound", "importance"}, default="bound"
             "bound": E_q[−E(v, h)] + H(q) − log Z, a lower bound of log p(v). "importance": the
-            estimate of :func:`skebm.log_likelihood`, which is above the bound on average. log Z
-            comes from :func:`skebm.log_partition`: exact for up to 18 units in the odd or in the
-            even layers, else estimated with a fixed seed. The first call after a fit stores it.
+            estimate of :func:`skebm.log_likelihood`, which is above the bound on average.
+        log_z : LogPartition, float or None, default=None
+            log Z, where it is known. None takes that of :func:`skebm.log_partition`: exact for up
+            to 18 units in the odd or in the even layers, else estimated with a fixed seed. The
+            first call after a fit stores it.
         n_draws : int, default=100
             Draws of q for "importance", with a fixed seed, the same for every row.
 
@@ -529,8 +545,10 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
             In double precision.
         """
         check_is_fitted(self)
-        log_z = kept_log_partition(self)
-        return self._log_unnormalised(X, n_draws if method == "importance" else 0) - log_z
+        if log_z is None:
+            log_z = kept_log_partition(self)
+        value = log_z.value if isinstance(log_z, LogPartition) else log_z
+        return self._log_unnormalised(X, n_draws if method == "importance" else 0) - value
 
     def _log_unnormalised(self, X, n_draws, seed=0):
         """log p(v) + log Z of each row, estimated from draws of q; its bound if n_draws is 0."""

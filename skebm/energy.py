@@ -64,6 +64,10 @@ class EnergyModel(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         """Return the model of the fitted attributes, before any correction for dropout."""
         raise NotImplementedError
 
+    def _is_pretrained(self) -> bool:
+        """Whether the model of a new fit is trained already."""
+        return False
+
     def _model_settings(self) -> Any:
         """The parameters that define the units and their coupling."""
         raise NotImplementedError
@@ -178,6 +182,7 @@ class EnergyModel(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             processes=batches.processes,
             **self._trainer_settings(),
         )
+        trainer.start_at_rows = resume or self._is_pretrained()
         if resume:
             self._load_state(trainer, batches.device)
         return trainer

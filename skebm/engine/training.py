@@ -134,6 +134,9 @@ class Trainer:
         self.n_model = self.processes.exchange("the number of chains", n_model)
         self.phases = Phases(model, batch_size, n_model, gradient.paired)
         self.gradient_state: State | None = None
+        #: Whether new chains start at rows of data; those of a trained model far from the rows
+        #: would take many sweeps to them, and spoil the model in the meantime.
+        self.start_at_rows = False
         #: The offsets μ and λ of the centred gradient, which are constant during an epoch. They
         #: are the rounded values of `averages`, the running means of the units.
         self.offsets: State = {}
@@ -188,6 +191,11 @@ class Trainer:
             self._follow_means(mean, probe, n_updates)
         if self.gradient_state is None:
             self.gradient_state = self.gradient.start(self.model, self.phases.n_data, noise)
+            if self.start_at_rows and "chains" in self.gradient_state:
+                chains = self.gradient_state["chains"]
+                v = self.model.complete(self.model.visible.from_rows(probe))
+                v = v[torch.arange(len(chains), device=v.device) % len(v)]
+                chains.copy_(self.model.sample_hidden(v, noise))
 
     def end_epoch(self) -> None:
         """Make sure that the partition function of the model is finite."""

@@ -11,6 +11,7 @@ from skebm.engine.gradients import CD, PCD, Exact, ParallelTempering
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.training import SGD, Adam, Trainer
+from skebm.engine.units import Bernoulli
 from tests.conftest import center, flat_grad, make_model, update
 
 CPU = torch.device("cpu")
@@ -281,3 +282,16 @@ def test_reconstructions_of_cd_have_the_weights_of_their_rows():
     v[3:] = 1 - v[3:]  # rows of weight zero, as those that fill up a batch
     update(model, CD(), v, torch.tensor([0.5, 0.2, 0.3, 0, 0, 0], dtype=torch.float64))
     assert_close(flat_grad(model), gradient)
+
+
+def test_new_chains_of_a_trained_model_start_at_rows():
+    # Each hidden unit copies a feature, so that the states of the chains show where they started.
+    W, bias = 40 * torch.eye(4).double(), torch.full((4,), -20.0).double()
+    model = RBM(Bernoulli(), Bernoulli(), W, bias, bias.clone())
+    rows = np.repeat([[1.0, 0, 0, 1], [0, 1, 1, 0]], 10, axis=0)
+    batches = Batches(rows, None, batch_size=5, shuffle=True, device=CPU, dtype=rows.dtype)
+    trainer = Trainer(model, PCD(n_chains=50), batch_size=5)
+    trainer.start_at_rows = True
+    trainer.begin_epoch(batches.mean, batches.probe, 4, Noise(0), 0.1, 0.0)
+    chains = trainer.gradient_state["chains"]
+    assert {tuple(row) for row in chains.tolist()} == {(1, 0, 0, 1), (0, 1, 1, 0)}
