@@ -101,6 +101,16 @@ def _has_labels(dbm):
     return isinstance(_last(dbm), RBMClassifier)
 
 
+def _has_free_energy(dbm):
+    """Whether there is one hidden layer, so that the sum over its states has a closed form."""
+    if len(dbm._named_layers) == 1:
+        return True
+    raise AttributeError(
+        "The free energy of a DBM with several hidden layers has no closed form. score_samples "
+        "gives a bound of log p(v), and skebm.log_likelihood an estimate."
+    )
+
+
 class PosteriorAttributes:
     """The types of the attributes of a :class:`PosteriorRBM`."""
 
@@ -489,6 +499,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
 
         return fitted.present(fitted.apply_to_rows(rows, X, encode=False))
 
+    @available_if(_has_free_energy)
     def free_energy(self, X: Any) -> np.ndarray:
         """Free energy of each row, in nats; only of a model with one hidden layer.
 
@@ -499,19 +510,8 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         Returns
         -------
         F : ndarray of shape (n_samples,)
-
-        Raises
-        ------
-        ValueError
-            If there are several hidden layers: the sum over all of their states has no closed
-            form.
         """
         check_is_fitted(self)
-        if len(self.estimators_) > 1:
-            raise ValueError(
-                "The free energy of a DBM with several hidden layers has no closed form. "
-                "score_samples gives a bound of log p(v), and skebm.log_likelihood an estimate."
-            )
         return self.estimators_[0].free_energy(X)
 
     @returns_like_x

@@ -92,11 +92,13 @@ def test_scores_are_those_of_the_energy_of_the_fitted_layers(layers, temperature
 @pytest.mark.parametrize(
     "layer",
     [
-        BernoulliRBM(5, learning_rate=0.1, n_iter=4),
+        BernoulliRBM(5, learning_rate=0.1, n_iter=4, gradient=PCD()),
         BernoulliRBM(5, learning_rate=0.1, n_iter=4, momentum=0.5, gradient="cd", l1b=0.01),
-        BernoulliRBM(5, learning_rate=0.1, n_iter=4, temperature=2.0, max_norm=1.0),
+        BernoulliRBM(
+            5, learning_rate=0.1, n_iter=4, gradient=PCD(2), temperature=2.0, max_norm=1.0
+        ),
         GaussianRBM(5, learning_rate=0.1, n_iter=4, gradient=PCD(n_chains=10)),
-        CategoricalRBM(5, learning_rate=0.1, n_iter=4),
+        CategoricalRBM(5, learning_rate=0.1, n_iter=4, gradient=PCD()),
     ],
 )
 def test_a_model_of_one_hidden_layer_is_the_rbm_bit_for_bit(layer, X):
@@ -345,8 +347,10 @@ def test_errors(X):
     with pytest.raises(ValueError, match="layers must have at least one layer"):
         DBM([]).fit(X)
     dbm = fitted(X)
-    with pytest.raises(ValueError, match="free energy of a DBM with several hidden layers"):
+    assert not hasattr(dbm, "free_energy")
+    with pytest.raises(AttributeError, match="has no attribute 'free_energy'") as error:
         dbm.free_energy(X)
+    assert "free energy of a DBM with several hidden layers" in str(error.value.__cause__)
     with pytest.raises(ValueError, match="pseudo_likelihood is defined for models of binary"):
         pseudo_likelihood(dbm, X)
     with pytest.raises(ValueError, match="marginal=True is for models of binary rows"):

@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits, load_iris
 import skebm
 from skebm import (
     CD,
+    DBM,
     DBN,
     PCD,
     BernoulliRBM,
@@ -261,6 +262,8 @@ def of_all_kinds():
         "residual": (DBN((6, 4), residual=(1.0, 1.0), n_iter=2, random_state=0), X),
         "stack of a classifier": (
             DBN([BernoulliRBM(6), RBMClassifier(6)], n_iter=2, random_state=0), X, y),
+        "DBM": (DBM((6, 4), n_iter=2, random_state=0), binary),
+        "DBM with labels": (DBM((6, RBMClassifier(5)), n_iter=2, random_state=0), binary, y),
         "DBNClassifier": (DBNClassifier((6, 4), dropout=0.2, n_iter=3, random_state=0), X, some),
         "DBNClassifier, early stopping": (
             DBNClassifier((6, 4), batch_size=30, random_state=0, **stopping), X, y),

@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, clone
 
 from skebm import (
     CD,
+    DBM,
     DBN,
     PCD,
     PTT,
@@ -130,6 +131,14 @@ CASES = {
     "stack, up-down": (DBN((6, 4), fine_tune="up-down", fine_tune_n_iter=3), BINARY, None),
     "stack with labels, up-down": (
         DBN((6, RBMClassifier(5)), fine_tune="up-down", fine_tune_n_iter=3),
+        BINARY,
+        CLASSES,
+    ),
+    "deep": (DBM((6, 5, 4), batch_size=10), BINARY, None),
+    "deep, with labels": (DBM((6, RBMClassifier(5, unlabeled=-1))), BINARY, SOME_CLASSES),
+    "deep, real-valued": (DBM((GaussianRBM(6), 5), pretrain=False), REAL, None),
+    "network of a deep machine": (
+        DBNClassifier(DBM((6, 4)), posterior_inputs=True, batch_size=20, **MOVING),
         BINARY,
         CLASSES,
     ),
