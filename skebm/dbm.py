@@ -32,14 +32,16 @@ from skebm.engine import devices
 from skebm.engine.batches import in_pieces
 from skebm.engine.deep import MOST_SWEEPS, DeepBoltzmann
 from skebm.engine.gradients import PCD
-from skebm.engine.noise import Noise
+from skebm.engine.noise import Noise, seed_of
+from skebm.engine.parallel import current
 from skebm.engine.partition import quick_log_partition
 from skebm.engine.scaling import Scaling
-from skebm.engine.units import Mixed
+from skebm.engine.units import Bernoulli, Mixed
 from skebm.evaluation import LogPartition, kept_log_partition
 from skebm.fitted import FittedModel
 from skebm.fitting import RateSchedule, TrainingData
-from skebm.rbm import DropoutRBM
+from skebm.missing import FIRST_SWEEPS, MissingEntries
+from skebm.rbm import BernoulliRBM, DropoutRBM
 from skebm.targets import ClassifierTargets
 from skebm.tensors import as_array, as_rows, check_weights, returns_like_x
 
@@ -53,15 +55,21 @@ class GreedyDBN(DBN):
 
     def _configured(self, first):
         layers = super()._configured(first)
-        names = [name for name, _ in self._named_layers]
-        for layer, name in zip(layers, names):
+        for k, (layer, (name, _)) in enumerate(zip(layers, self._named_layers)):
             is_dense = isinstance(layer, BaseRBM) and not isinstance(layer, ConvRBM | DropoutRBM)
-            is_classifier = isinstance(layer, RBMClassifier)
-            if not is_dense or layer.hidden == "drelu" or (is_classifier and name != names[-1]):
+            is_last = k + 1 == len(layers)
+            takes_units = k == 0 or isinstance(layer, BernoulliRBM | RBMClassifier)
+            if (
+                not is_dense
+                or not takes_units
+                or getattr(layer, "hidden", "bernoulli") != "bernoulli"
+                or (k and layer.visible != "bernoulli")
+                or (isinstance(layer, RBMClassifier) and not is_last)
+            ):
                 raise ValueError(
-                    f"layers: {name} of a DBM must be a number or an RBM such as BernoulliRBM(64), "
-                    "with dense weights, without dropout and without hidden units that have "
-                    f"parameters; only the last may be an RBMClassifier; got {layer!r}."
+                    f"layers: {name} of a DBM must be a number or an RBM with dense weights and "
+                    "binary hidden units, without dropout; above the first layer a BernoulliRBM, "
+                    f"and only the last may be an RBMClassifier; got {layer!r}."
                 )
         if len(layers) > 1:
             for layer in layers:
@@ -81,6 +89,9 @@ class GreedyDBN(DBN):
         last = len(layers) - 1
         for k, layer in enumerate(layers):
             layer.__dict__.pop("_copies", None)
+            # The chains and moments of the layer belong to the training that is over.
+            layer.training_state_ = {}
+            layer.training_settings_ = {"model": layer._model_settings()}
             if k < last:
                 of_next = self.estimators_[k + 1].intercept_visible_
                 layer.intercept_hidden_ = (layer.intercept_hidden_ + of_next) / 2
@@ -143,16 +154,22 @@ class PosteriorRBM(PosteriorAttributes, BaseRBM):
         return layer
 
     def _units(self):
-        first, second = (layer._units() for layer in self.dbm_.estimators_[:2])
+        first = self.dbm_.estimators_[0]._units()
         sizes = self.dbm_.feature_means_.size, self.dbm_.estimators_[1].n_components_
-        return Mixed([(first[0], sizes[0]), (second[1], sizes[1])]), first[1]
+        return Mixed([(first[0], sizes[0]), (Bernoulli(), sizes[1])]), first[1]
+
+    def _train(self, *args, **settings):
+        raise ValueError(
+            "A stack with posterior inputs is trained by DBNClassifier or DBNRegressor alone; "
+            "train the DBM instead."
+        )
 
     def _read(self, X, *, reset, allow_nan=False):
         rows = self.dbm_._read(X, reset=reset, allow_nan=allow_nan)
         n_first, n_second = self.dbm_._sizes[:2]
         q = self.dbm_.transform(X)[:, n_first : n_first + n_second]
-        if isinstance(rows, torch.Tensor):
-            return torch.hstack([rows, torch.as_tensor(q).to(rows)])
+        if isinstance(q, torch.Tensor):
+            return torch.hstack([torch.as_tensor(rows).to(q), q])
         rows = rows.toarray() if issparse(rows) else rows
         return np.hstack([rows.astype(q.dtype), q])
 
@@ -247,8 +264,8 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
 
     Notes
     -----
-    A row with missing entries (of a first layer that takes them) has them filled in by the first
-    layer, after this layer was pre-trained.
+    If the first layer takes missing entries, as :class:`TabularRBM` does, so does the model: in
+    training they are drawn again after each epoch, given the other entries of the row.
 
     References
     ----------
@@ -296,8 +313,13 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         names = ("temperature", "device", "verbose")
         return GreedyDBN(self.layers, **{name: getattr(self, name) for name in names})
 
+    def _fitted_layers(self):
+        """The layers at the temperature of the model."""
+        layers = [copy.copy(layer) for layer in self.estimators_]
+        return [FittedModel(e.set_params(temperature=self.temperature)) for e in layers]
+
     def _model(self, device, dtype, precision):
-        layers = [FittedModel(layer) for layer in self.estimators_]
+        layers = self._fitted_layers()
         models = [m.as_trained(device, dtype=dtype, precision=precision) for m in layers]
         return DeepBoltzmann(models, self.mean_field_sweeps, self.mean_field_tol)
 
@@ -305,7 +327,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         return [(type(layer).__name__, layer._model_settings()) for layer in self.estimators_]
 
     def _parameters(self, model):
-        pairs = zip(map(FittedModel, self.estimators_), model.layers)
+        pairs = zip(self._fitted_layers(), model.layers)
         return {"estimators_": [fitted.replaced(layer) for fitted, layer in pairs]}
 
     def _check_same_model(self):
@@ -329,17 +351,39 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
             self.estimators_ = self._pretrained(X, y, sample_weight, task, rng, classes)
         first = FittedModel(self.estimators_[0])
         X, sample_weight = first.encoding.keep_weighted(X, sample_weight)
-        rows = first.read(X)
+        n_sweeps = first.estimator._n_sweeps
+        rows = self._read(X, reset=False, allow_nan=n_sweeps is not None)
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, rows, dtype=np.float64)
         targets, weight = self.estimators_[-1]._validate_targets(
             y, rows, sample_weight, classes=classes, reset=False
         )
         scaling = first.scaling(devices.resolve(self.device))
-        return TrainingData(rows, targets, weight, scaling, first.dtype)
+        data = TrainingData(rows, targets, weight, scaling, first.dtype)
+        if n_sweeps is None:
+            return data
+        if not any(current().exchange("missing entries", bool(np.isnan(rows).any()))):
+            return data
+        missing = MissingEntries(rows, scaling, n_sweeps)
+        return data._replace(rows=missing.rows, missing=missing)
+
+    def _trainer(self, data, batches, rng, resume):
+        if self.sparsity_target is not None and len(self.estimators_) > 1:
+            raise ValueError(
+                f"sparsity_target={self.sparsity_target} is for one hidden layer; set it in the "
+                "layers, for their pre-training."
+            )
+        trainer = super()._trainer(data, batches, rng, resume)
+        if data.missing is not None and not resume and self.pretrain:
+            noise = Noise(current().seed(seed_of(rng)), batches.device)
+            data.missing.redraw(trainer.model, noise, FIRST_SWEEPS)
+            batches.refresh()
+        return trainer
 
     def _pretrained(self, X, y, sample_weight, task, rng, classes):
         """The layers before they are trained together."""
+        if sample_weight is not None:
+            check_weights(sample_weight, X)
         stack, subtask = self._greedy(), task.subcontext(task_name="pre-training")
         if not self.pretrain:
             stack.set_params(n_iter=0)
@@ -512,7 +556,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         F : ndarray of shape (n_samples,)
         """
         check_is_fitted(self)
-        return self.estimators_[0].free_energy(X)
+        return self._fitted_layers()[0].estimator.free_energy(X)
 
     @returns_like_x
     @validated
@@ -567,7 +611,10 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
     @available_if(_has_labels)
     @returns_like_x
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """log q(y) of every class, of the mean-field distribution q given a row.
+        """log p(y | v) of every class; exact for one hidden layer.
+
+        For several layers, the bound of log p(v, y) stands for log p(v, y); it is computed with
+        each label in turn, by mean field of the layers between.
 
         Parameters
         ----------
@@ -575,7 +622,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
 
         Returns
         -------
-        log_q : ndarray of shape (n_samples, n_classes)
+        log_p : ndarray of shape (n_samples, n_classes)
             In nats, in the order of `classes_`.
         """
         return FittedModel(self).apply(lambda model, v: model.log_label(v), X)
@@ -600,6 +647,8 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         score : float
         """
         if _has_labels(self):
+            if y is None:
+                raise ValueError("score of a DBM with labels is the accuracy: pass y.")
             return accuracy_score(y, as_array(self.predict(X)), sample_weight=sample_weight)
         return super().score(X, y, sample_weight)
 
@@ -643,7 +692,13 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         return self.estimators_[0].feature_names_in_
 
     def _read(self, X, *, reset, allow_nan=False):
-        return self.estimators_[0]._read(X, reset=reset, allow_nan=allow_nan)
+        first, takes_nan = self.estimators_[0], self.encoding_.reads_nan
+        rows = first._read(X, reset=reset, allow_nan=allow_nan or takes_nan)
+        if takes_nan and not allow_nan and np.isnan(rows).any():
+            # Missing and unknown entries are replaced by their means given the other entries.
+            fitted = FittedModel(self)
+            rows = fitted.fill(rows, Noise(0, fitted.device, shared=True), n_steps=50)
+        return rows
 
     @property
     def _sizes(self):

@@ -3,6 +3,8 @@
 ∂ log p(v_observed)/∂θ = E[−∂E/∂θ | v_observed] − E[−∂E/∂θ]
 """
 
+import math
+
 import joblib
 import numpy as np
 import torch
@@ -66,7 +68,9 @@ class MissingEntries:
                 index = affected[piece]
                 rows = to_device(self.rows[index], model.W.device, self.rows.dtype)
                 v = model.visible.from_rows(self.scaling.encode(rows)).to(model.W)
-                clamped = torch.tensor(~self.mask[index], device=v.device)
-                v = run(model, v, noise, n_steps=n_sweeps, clamped=clamped)
+                missing = torch.tensor(self.mask[index], device=v.device)
+                holes = self.scaling.encode(rows.masked_fill(missing, math.nan))
+                clamped = ~model.visible.from_rows(holes).isnan()  # units of known entries
+                v = run(model, model.complete(v), noise, n_steps=n_sweeps, clamped=clamped)
                 drawn = self.scaling.decode(model.visible.to_rows(v)).cpu().numpy()
                 self.rows[index] = np.where(self.mask[index], drawn, self.rows[index])

@@ -5,6 +5,7 @@ import math
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone, is_classifier
@@ -24,6 +25,7 @@ from skebm import (
     Exact,
     GaussianRBM,
     RBMClassifier,
+    TabularRBM,
     log_likelihood,
     log_partition,
     pseudo_likelihood,
@@ -147,6 +149,53 @@ def test_samples_follow_the_model(X):
     assert chains.draws.shape == (3, 5, 6)
 
 
+def test_the_temperature_of_a_fitted_model_counts(X):
+    dbm = fitted(X)
+    z = log_partition(dbm).value
+    dbm.set_params(temperature=2.0)
+    rows, total = enumerated(dbm)
+    assert abs(log_partition(dbm).value - z) > 0.3
+    assert_allclose(log_partition(dbm).value, np.logaddexp.reduce(total), rtol=1e-6)
+    p = np.exp(total - np.logaddexp.reduce(total))
+    at_two = dbm.sample(20_000, 40, random_state=0).mean(0)
+    assert_allclose(at_two, p @ rows, atol=0.015)
+    dbm.set_params(temperature=1.0)
+    assert_allclose(dbm.sample(20_000, 40, temperature=2.0, random_state=0).mean(0), at_two)
+    one = fitted(X, (4,)).set_params(temperature=2.0)
+    F = one.free_energy(X) / 2
+    assert_allclose(-F - log_partition(one).value, log_likelihood(one, X), rtol=1e-5)
+
+
+def test_missing_entries_are_filled_by_all_layers():
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 2, 400)
+    noisy = np.where(rng.uniform(size=(6, 400)) < 0.9, kind, 1 - kind).astype(bool)
+    columns = {f"b{i}": column for i, column in enumerate(noisy)}
+    whole = pd.DataFrame(columns | {"a": kind * 6 + rng.normal(size=400)})
+    holes = whole.copy()
+    holes.loc[::4, "a"] = np.nan
+    dbm = DBM((TabularRBM(6, n_iter=60), 4), gradient="cd", n_iter=5, random_state=0).fit(holes)
+    missing = holes["a"].isna()
+    deviation = whole["a"].std()
+    for filled in (
+        dbm.impute(holes, random_state=0),
+        pd.DataFrame(dbm.encoding_.present(dbm._read(holes, reset=False))),
+    ):
+        error = (filled["a"] - whole["a"])[missing]
+        assert np.sqrt((error**2).mean()) < 0.6 * deviation
+    assert dbm.transform(holes).shape == (400, 4)
+    again = pickle.loads(pickle.dumps(dbm)).partial_fit(holes)
+    assert_array_equal(again.transform(holes), dbm.partial_fit(holes).transform(holes))
+
+
+def test_l1b_of_a_layer_does_not_depend_on_the_others(X):
+    norms = []
+    for layers in ((6, 4), (6, 40, 3)):
+        dbm = fitted(X, layers, n_iter=1, l1b=1.0, pretrain=False, learning_rate=0.2)
+        norms.append(np.abs(dbm.estimators_[0].components_).mean())
+    assert_allclose(norms[0], norms[1], rtol=0.1)
+
+
 def test_layers_that_are_trained_alone_have_the_mean_of_both_fields(X):
     # The field of a layer is half of that of the RBM below and half of that of the RBM above.
     stack = GreedyDBN((5, 4, 3), n_iter=3, random_state=0).fit(X)
@@ -188,6 +237,13 @@ def test_the_first_layer_is_trained_with_two_copies_of_the_rows(X):
     assert_allclose(first.transform(X), 1 / (1 + np.exp(-field)), rtol=1e-6)
     alone = BernoulliRBM(5, n_iter=3, random_state=0).fit(X)
     assert np.abs(alone.components_ - first.components_).max() > 0.01
+
+
+def test_layers_may_be_trained_by_the_exact_gradient(X):
+    layers = [BernoulliRBM(3, gradient=Exact()), BernoulliRBM(2, gradient=Exact())]
+    assert fitted(X, layers, n_iter=0).score(X) > fitted(X, (3, 2), pretrain=False, n_iter=0).score(
+        X
+    )
 
 
 def test_pretraining_gives_a_better_start(X):
@@ -232,7 +288,7 @@ def test_history(X):
 
 
 def test_training_goes_on_where_it_was(X):
-    settings = {"momentum": 0.5, "gradient": PCD(n_chains=20)}
+    settings = {"momentum": 0.5, "gradient": PCD(n_chains=20), "learning_rate_schedule": "constant"}
     for temperature in (1.0, 2.0):
         whole = fitted(X, n_iter=4, temperature=temperature, **settings)
         parts = fitted(X, n_iter=2, temperature=temperature, **settings)
@@ -281,7 +337,8 @@ def test_real_valued_rows_and_categories():
     assert_allclose(samples.mean(0), real.mean(0), atol=0.6)
     assert_allclose(np.cov(samples.T), np.cov(real.T), atol=1.5)
     table = np.array([["a", "b"], ["c", "d"]], dtype=object)[kind]
-    dbm = DBM([CategoricalRBM(3, n_iter=30), 2], n_iter=30, random_state=0).fit(table)
+    settings = {"n_iter": 30, "learning_rate": 0.1, "random_state": 0}
+    dbm = DBM([CategoricalRBM(3, n_iter=30), 2], **settings).fit(table)
     rows = dbm.sample(300, 100, random_state=0)
     assert ((rows == ["a", "b"]).all(1) | (rows == ["c", "d"]).all(1)).mean() > 0.9
     assert dbm.score(table) > -1.2
@@ -319,6 +376,30 @@ def test_labels_at_the_top(layers, labelled):
     assert semi.score(X, y) > 0.85
 
 
+def test_the_probabilities_of_labels(labelled):
+    X, y = labelled
+    dbm = DBM([RBMClassifier(5)], n_iter=10, random_state=0).fit(X, y)
+    exact = dbm.estimators_[0].predict_log_proba(X)
+    assert_allclose(dbm.predict_log_proba(X), exact, rtol=1e-4, atol=1e-4)
+    # Two layers, by enumeration of the hidden units.
+    dbm = DBM([3, RBMClassifier(3)], n_iter=10, random_state=0).fit(X, y)
+    first, top = dbm.estimators_
+    h = binary(6)
+    h1, h2 = h[:, :3], h[:, 3:]
+    of_h = h1 @ first.intercept_hidden_ + h2 @ top.intercept_hidden_
+    of_h += np.einsum("ni,ij,nj->n", h2, top.components_, h1)
+    of_rows = X @ (h1 @ first.components_).T + of_h  # (n, n_states)
+    of_labels = h2 @ top.label_components_ + top.intercept_label_  # (n_states, n_classes)
+    exact = np.logaddexp.reduce(of_rows[:, :, None] + of_labels, axis=1)
+    exact -= np.logaddexp.reduce(exact, axis=1, keepdims=True)
+    assert np.abs(np.exp(dbm.predict_log_proba(X)) - np.exp(exact)).mean() < 0.03
+    assert dbm.score(X, y) == np.mean(dbm.predict(X) == y)
+    with pytest.raises(ValueError, match="pass y"):
+        dbm.score(X)
+    net = DBNClassifier(DBM([6, RBMClassifier(5)], n_iter=2), posterior_inputs=True, n_iter=5)
+    assert net.fit(X, y).predict_proba(X).shape == (400, 3)
+
+
 def test_classes_of_chunks(labelled):
     X, y = labelled
     dbm = DBM([8, RBMClassifier(6)], learning_rate=0.1, random_state=0)
@@ -341,9 +422,18 @@ def test_what_needs_labels_is_not_there_without(X):
 
 
 def test_errors(X):
-    for layer in (ConvRBM(3), DropoutRBM(3), BernoulliRBM(3, hidden="drelu"), RBMClassifier(2)):
+    for layer in (ConvRBM(3), DropoutRBM(3), BernoulliRBM(3, hidden="spin"), RBMClassifier(2)):
         with pytest.raises(ValueError, match="layers: layer1 of a DBM must be"):
             DBM([layer, 3]).fit(X, X[:, 0])
+    for layer in (GaussianRBM(3), BernoulliRBM(3, visible="spin"), CategoricalRBM(3)):
+        with pytest.raises(
+            ValueError, match=r"layers: layer2 of a DBM must be|can only be the first"
+        ):
+            DBM([4, layer]).fit(X)
+    with pytest.raises(ValueError, match=r"sparsity_target=0\.1 is for one hidden layer"):
+        DBM((4, 3), sparsity_target=0.1).fit(X)
+    with pytest.raises(ValueError, match="sample_weight"):
+        DBM((4, 3)).fit(X, sample_weight=np.ones(3))
     with pytest.raises(ValueError, match="layers must have at least one layer"):
         DBM([]).fit(X)
     dbm = fitted(X)
@@ -424,4 +514,5 @@ def test_displays(X):
     skebm.ReconstructionDisplay.from_estimator(dbm, X[:3])
     skebm.SamplesDisplay.from_estimator(dbm, n_steps=3, n_columns=2, random_state=0)
     skebm.TrainingDisplay.from_estimator(dbm)
+    skebm.ModeDisplay.from_estimator(dbm, X, n_clusters=2, random_state=0)
     skebm.LikelihoodDisplay.from_estimator(dbm, X)

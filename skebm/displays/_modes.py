@@ -96,7 +96,7 @@ class ModeDisplay:
         -------
         display : ModeDisplay
         """
-        found = find(estimator, has("components_", "encoding_"), "an RBM")
+        found = find(estimator, has("sample", "encoding_"), "an RBM")
         report = mode_report(
             found.model,
             found.rows(X),

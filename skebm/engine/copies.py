@@ -90,6 +90,12 @@ class Copies(Units):
     def mean_of_features(self, features: Tensor) -> Tensor:
         return torch.cat([features] * self.n, -1)
 
+    def n_states(self, n_units: int) -> float:
+        return self.units.n_states(n_units)
+
+    def states(self, index: Tensor, n_units: int, like: Tensor) -> Tensor:
+        return self.units.states(index, n_units, like)
+
     def cumulant_curvature(self) -> float:
         return self.units.cumulant_curvature()
 

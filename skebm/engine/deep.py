@@ -294,6 +294,7 @@ class DeepBoltzmann(RBM):
         latent = range(2, n_layers + 1, 2)
         fields = [torch.zeros_like(mean) for mean in means]
         n_done, active = x.new_zeros(len(x), 1), x.new_ones(len(x), 1, dtype=torch.bool)
+        are_all_active = x.is_cpu  # on CUDA, nothing waits for the answer
         for _ in range(self.n_sweeps if n_sweeps is None else n_sweeps):
             n_done += active
             for k in range(1, n_layers + 1, 2):
@@ -304,12 +305,16 @@ class DeepBoltzmann(RBM):
                 mean = mean_of(k, field)
                 step = (mean - means[k]).abs_().amax(1, keepdim=True)
                 change = torch.maximum(change, step)
-                # A row that has converged stays as it is, whatever others there are.
-                fields[k] = torch.where(active, field, fields[k])
-                means[k] = torch.where(active, mean, means[k])
+                if not are_all_active:
+                    # A row that has converged stays as it is, whatever others there are.
+                    field = torch.where(active, field, fields[k])
+                    mean = torch.where(active, mean, means[k])
+                fields[k], means[k] = field, mean
             active = active & (change > self.tol)
-            if x.is_cpu and not active.any():
-                break
+            if x.is_cpu:
+                are_all_active = bool(active.all())
+                if not active.any():
+                    break
         nothing = x[:, :0]
         field, mean = (torch.cat([nothing, *t[2::2]], 1) for t in (fields, means))
         return MeanField(field, mean, n_done[:, 0], ~active[:, 0])
@@ -326,9 +331,20 @@ class DeepBoltzmann(RBM):
         return self.coupling.layers(v, self.hidden.mean(self.hidden_field(v)))[1 : self.top + 1]
 
     def log_label(self, v: Tensor) -> Tensor:
-        """log q(y) of each label given rows: (n, n_classes)."""
-        top, d = self.layer_means(v, MOST_SWEEPS)[-1], self.coupling.layers(self.b, self.c)[-1]
-        return self.coupling.couplings[-1].up(top, d).log_softmax(-1)
+        """log p(y | v) of each label, from the bounds of log p(v, y): (n, n_classes).
+
+        With one layer below the label, it is exact.
+        """
+        *lower, top = self.layers
+        assert isinstance(top.hidden, Labelled)
+        scores, x = [], v[:, : self.n_rows]
+        for U, d in zip(top.hidden.U.T, top.hidden.d):
+            # The model of the rows of this label has no label; its top has the biases c + U.
+            given = RBM(top.visible, top.hidden.units, top.W, top.b, top.c + U, top.b0)
+            given.coupling = top.coupling
+            model = DeepBoltzmann([*lower, given], self.n_sweeps, self.tol)
+            scores.append(model.bound(model.visible.from_rows(x), MOST_SWEEPS) + d)
+        return torch.stack(scores, -1).log_softmax(-1)
 
     def rows_given_top(self, h: Tensor) -> Tensor:
         """Means of the visible units of rows given the top layer, by mean field: (n, n_rows)."""

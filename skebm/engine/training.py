@@ -192,10 +192,13 @@ class Trainer:
         if self.gradient_state is None:
             self.gradient_state = self.gradient.start(self.model, self.phases.n_data, noise)
             if self.start_at_rows and "chains" in self.gradient_state:
-                chains = self.gradient_state["chains"]
-                v = self.model.complete(self.model.visible.from_rows(probe))
-                v = v[torch.arange(len(chains), device=v.device) % len(v)]
-                chains.copy_(self.model.sample_hidden(v, noise))
+                # The rows of the probe have an order: chains start evenly spread over all of it.
+                chains = self.gradient_state["chains"].unflatten(0, (self.gradient.n_levels, -1))
+                n_chains = chains.shape[1]
+                rows = probe[torch.arange(n_chains, device=probe.device) * len(probe) // n_chains]
+                v = self.model.complete(self.model.visible.from_rows(rows))
+                for level in chains:
+                    level.copy_(self.model.sample_hidden(v, noise))
 
     def end_epoch(self) -> None:
         """Make sure that the partition function of the model is finite."""
@@ -286,10 +289,11 @@ class Trainer:
         W = self.model.W
         gW.add_(W, alpha=-self.weight_decay).add_(W.sign(), alpha=-self.l1)
         if self.l1b:
-            parts = map(self.model.coupling.matrices, (W, gW))
-            for W, gW in zip(*parts):
-                norms = W.abs().flatten(1).sum(1).view(-1, *[1] * (W.ndim - 1))  # (n_hidden, 1, …)
-                gW.addcmul_(W.sign(), norms, value=-self.l1b / self.model.n_visible)
+            parts = [*zip(*map(self.model.coupling.matrices, (W, gW)))]
+            for part, slope in parts:
+                n_inputs = self.model.n_visible if len(parts) == 1 else part.shape[1]
+                norms = part.abs().flatten(1).sum(1).view(-1, *[1] * (part.ndim - 1))
+                slope.addcmul_(part.sign(), norms, value=-self.l1b / n_inputs)
 
     def _cap_norms(self, max_norm: float) -> None:
         """Scale down the weight vector of each hidden unit if its norm exceeds `max_norm`."""

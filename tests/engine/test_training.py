@@ -1,5 +1,7 @@
 """Optimisers and the loop."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -290,8 +292,12 @@ def test_new_chains_of_a_trained_model_start_at_rows():
     model = RBM(Bernoulli(), Bernoulli(), W, bias, bias.clone())
     rows = np.repeat([[1.0, 0, 0, 1], [0, 1, 1, 0]], 10, axis=0)
     batches = Batches(rows, None, batch_size=5, shuffle=True, device=CPU, dtype=rows.dtype)
-    trainer = Trainer(model, PCD(n_chains=50), batch_size=5)
-    trainer.start_at_rows = True
-    trainer.begin_epoch(batches.mean, batches.probe, 4, Noise(0), 0.1, 0.0)
-    chains = trainer.gradient_state["chains"]
-    assert {tuple(row) for row in chains.tolist()} == {(1, 0, 0, 1), (0, 1, 1, 0)}
+    for gradient in (PCD(n_chains=10), PCD(n_chains=50), ParallelTempering(3, n_chains=10)):
+        trainer = Trainer(model, gradient, batch_size=5)
+        trainer.start_at_rows = True
+        trainer.begin_epoch(batches.mean, batches.probe, 4, Noise(0), 0.1, 0.0)
+        for level in trainer.gradient_state["chains"].unflatten(0, (gradient.n_levels, -1)):
+            # as many at each mode as the rows have, however the probe is sorted
+            found = Counter(tuple(row) for row in level.tolist())
+            half = gradient.n_chains // 2
+            assert found == {(1, 0, 0, 1): half, (0, 1, 1, 0): half}
