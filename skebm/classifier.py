@@ -34,6 +34,16 @@ from skebm.targets import ClassifierTargets
 from skebm.tensors import as_array, returns_like_x
 
 
+def label_figures(log_p, labels) -> dict[str, float]:
+    """Log loss and accuracy of the rows whose labels are known, given log p(y | v)."""
+    known = labels.sum(1)
+    right = (log_p.argmax(1) == labels.argmax(1)) * known
+    return {
+        "log_loss": (-(log_p * labels).sum() / known.sum()).item(),
+        "accuracy": (right.sum() / known.sum()).item(),
+    }
+
+
 class LabelAttributes:
     """The types of the attributes that belong to the labels."""
 
@@ -303,13 +313,7 @@ class RBMClassifier(SamplesClasses, ClassifierTargets, LabelAttributes, BaseRBM)
         pieces = in_pieces(v, model.row_size)
         log_p, features = map(torch.cat, zip(*(posterior(model, piece) for piece in pieces)))
         errors = squared_errors(model, v, self.encoding_.error_scale(v), features)
-        known = labels.sum(1)
-        right = (log_p.argmax(1) == labels.argmax(1)) * known
-        return {
-            "reconstruction_error": errors.mean().item(),
-            "log_loss": (-(log_p * labels).sum() / known.sum()).item(),
-            "accuracy": (right.sum() / known.sum()).item(),
-        }
+        return {"reconstruction_error": errors.mean().item()} | label_figures(log_p, labels)
 
     # Classes
 

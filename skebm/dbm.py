@@ -23,7 +23,7 @@ from skebm._shared import (
 )
 from skebm._sklearn import fit_context
 from skebm.base import BaseRBM, squared_errors
-from skebm.classifier import RBMClassifier, SamplesClasses
+from skebm.classifier import RBMClassifier, SamplesClasses, label_figures
 from skebm.conv import ConvRBM
 from skebm.dbn import DBN, HasLayers, random_stream
 from skebm.encoding import Encoding
@@ -327,7 +327,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         return [(type(layer).__name__, layer._model_settings()) for layer in self.estimators_]
 
     def _parameters(self, model):
-        pairs = zip(self._fitted_layers(), model.layers)
+        pairs = zip(self._fitted_layers(), model.rbms)
         return {"estimators_": [fitted.replaced(layer) for fitted, layer in pairs]}
 
     def _check_same_model(self):
@@ -440,7 +440,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
 
     def _measure(self, model, rows):
         v = model.visible.from_rows(rows)
-        first, pieces = model.layers[0], in_pieces(v, model.row_size)
+        first, pieces = model.rbms[0], in_pieces(v, model.row_size)
         h = torch.cat([model.layer_means(piece)[0] for piece in pieces])
         x = v[:, : first.n_visible]
         errors = squared_errors(first, x, self.encoding_.error_scale(x), h)
@@ -448,10 +448,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         if _has_labels(self):
             labels = rows[:, first.n_visible :]
             log_p = torch.cat([model.log_label(piece) for piece in pieces])
-            known = labels.sum(1)
-            right = (log_p.argmax(1) == labels.argmax(1)) * known
-            figures["log_loss"] = (-(log_p * labels).sum() / known.sum()).item()
-            figures["accuracy"] = (right.sum() / known.sum()).item()
+            figures |= label_figures(log_p, labels)
         return figures
 
     def _strata(self, targets):
@@ -538,7 +535,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         def rows(model, h):
             if self.output == "top":
                 return fitted.rows(model, model.rows_given_top(h))
-            first = model.layers[0]
+            first = model.rbms[0]
             return fitted.rows(model, first.visible.mean(first.visible_field(h[:, :n_first])))
 
         return fitted.present(fitted.apply_to_rows(rows, X, encode=False))

@@ -187,9 +187,8 @@ def log_partition(
             else:
                 rows = to_device(fitted.read(samples), device, fitted.dtype)
                 draws = fitted.visible_units(model, rows)
-                observed = ~draws.isnan()  # latent layers are drawn given the rows
-                if not observed.all():
-                    v = model.complete(draws)
+                if model.n_rows < model.n_visible:  # latent layers are drawn given the rows
+                    observed, v = ~draws.isnan(), model.complete(draws)
                     draws = run(model, v, noise, n_steps=100, clamped=observed)
             down = partition.log_weights_down(model, draws, noise, betas)
             back, back_stderr, back_ess = _mean(down.cpu().numpy())

@@ -136,9 +136,9 @@ def mode_report(
     fitted = FittedModel(estimator)
     rows = fitted.apply(lambda model, v: v, X)
     rows = rows.cpu().numpy() if isinstance(rows, torch.Tensor) else rows
-    observed = ~np.isnan(rows[0])  # latent units of the even layers of a DBM are not
-    rows = rows[:, observed]
-    if fitted.rbm("cpu").visible.is_discrete and (rows != np.round(rows)).any():
+    model = fitted.rbm("cpu")
+    rows = rows[:, : model.n_rows]
+    if model.visible.is_discrete and (rows != np.round(rows)).any():
         rows = (rng.uniform(size=rows.shape) < rows).astype(rows.dtype)
     if samples is None:
         states = getattr(estimator, "h_samples_", None)
@@ -153,7 +153,7 @@ def mode_report(
     if len(rows) < n_clusters:
         raise ValueError(f"n_clusters={n_clusters}, but X has {len(rows)} rows.")
     clusters = KMeans(n_clusters, n_init=3, random_state=seed_of(rng)).fit(rows)
-    drawn = np.asarray(drawn[:, observed], dtype=rows.dtype)
+    drawn = np.asarray(drawn[:, : model.n_rows], dtype=rows.dtype)
     counts = np.stack(
         [np.bincount(clusters.predict(x), minlength=n_clusters) for x in (rows, drawn)]
     )

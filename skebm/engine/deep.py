@@ -58,7 +58,7 @@ class BlockBidiagonal(Coupling):
         pieces = weight.split([math.prod(shape) for shape in shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, shapes)]
 
-    def layers(self, even: Tensor, odd: Tensor) -> list[Tensor]:
+    def by_layer(self, even: Tensor, odd: Tensor) -> list[Tensor]:
         """The parts of all layers, from v to the top; the last axes run over the units."""
         layers = [even] * len(self.sizes)
         layers[::2], layers[1::2] = even.split(self.even, -1), odd.split(self.odd, -1)
@@ -95,7 +95,7 @@ class BlockBidiagonal(Coupling):
         return self._fields(layers, bias, 0)
 
     def correlate_(self, out: Tensor, states: Joint) -> None:
-        layers = self.layers(states.v, states.h)
+        layers = self.by_layer(states.v, states.h)
         for W, below, above in zip(self.matrices(out), layers, layers[1:]):
             product(above.T, below, None, self.precision, W)
 
@@ -109,7 +109,7 @@ class BlockBidiagonal(Coupling):
         states.h.addcmul_(states.column, lam, value=-1)
         self.correlate_(out, states)
         # Σ_i h_i (v_i − μ)ᵀ = Σ_i h_i v_iᵀ − (Σ_i h_i) μᵀ
-        sums = self.layers(mu, states.h.sum(0))
+        sums = self.by_layer(mu, states.h.sum(0))
         for W, below, above in zip(self.matrices(out), sums, sums[1:]):
             W.addr_(above, below, alpha=-1)
         return None
@@ -119,12 +119,12 @@ class BlockBidiagonal(Coupling):
         torch.mv(states.h_t, states.ones, out=gc)
 
     def center_(self, gW: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
-        grads, offsets = self.layers(gb, gc), self.layers(mu, lam)
+        grads, offsets = self.by_layer(gb, gc), self.by_layer(mu, lam)
         for k, W in enumerate(self.matrices(gW)):
             self.couplings[k].center_(W, grads[k], grads[k + 1], offsets[k], offsets[k + 1])
 
     def compensate_(self, b: Tensor, c: Tensor, dW: Tensor, mu: Tensor, lam: Tensor) -> None:
-        biases, offsets = self.layers(b, c), self.layers(mu, lam)
+        biases, offsets = self.by_layer(b, c), self.by_layer(mu, lam)
         for k, W in enumerate(self.matrices(dW)):
             self.couplings[k].compensate_(biases[k], biases[k + 1], W, *offsets[k : k + 2])
 
@@ -244,13 +244,13 @@ class DeepBoltzmann(RBM):
         return self.top < len(self.coupling.couplings)
 
     @property
-    def layers(self) -> list[RBM]:
+    def rbms(self) -> list[RBM]:
         """RBMs whose weights and hidden biases are those of the layers.
 
         The first has the visible biases; those of the others are zero.
         """
         units, matrices = self.units, self.coupling.matrices(self.W)
-        b, *biases = self.coupling.layers(self.b, self.c)
+        b, *biases = self.coupling.by_layer(self.b, self.c)
         hidden = units[1 : self.top + 1]
         if self.has_labels:
             hidden[-1] = Labelled(hidden[-1], matrices[-1].T.contiguous(), biases[-1])
@@ -273,7 +273,7 @@ class DeepBoltzmann(RBM):
         """
         coupling, units = self.coupling, self.units
         x, n_layers = v[:, : self.n_rows], len(units) - 1
-        _, *biases = coupling.layers(self.b, self.c)
+        _, *biases = coupling.by_layer(self.b, self.c)
 
         def mean_of(k: int, field: Tensor) -> Tensor:
             mean = units[k].mean(field)
@@ -328,14 +328,14 @@ class DeepBoltzmann(RBM):
     def layer_means(self, v: Tensor, n_sweeps: int | None = None) -> list[Tensor]:
         """The means of all hidden layers given rows, from the first to the top: (n, n_units)."""
         v = self._with(v, self.mean_field(v, n_sweeps).mean)
-        return self.coupling.layers(v, self.hidden.mean(self.hidden_field(v)))[1 : self.top + 1]
+        return self.coupling.by_layer(v, self.hidden.mean(self.hidden_field(v)))[1 : self.top + 1]
 
     def log_label(self, v: Tensor) -> Tensor:
         """log p(y | v) of each label, from the bounds of log p(v, y): (n, n_classes).
 
         With one layer below the label, it is exact.
         """
-        *lower, top = self.layers
+        *lower, top = self.rbms
         assert isinstance(top.hidden, Labelled)
         scores, x = [], v[:, : self.n_rows]
         for U, d in zip(top.hidden.U.T, top.hidden.d):
@@ -349,7 +349,7 @@ class DeepBoltzmann(RBM):
     def rows_given_top(self, h: Tensor) -> Tensor:
         """Means of the visible units of rows given the top layer, by mean field: (n, n_rows)."""
         coupling, units = self.coupling, self.units
-        b, *biases = coupling.layers(self.b, self.c)
+        b, *biases = coupling.by_layer(self.b, self.c)
         means = [units[0].mean(self.b0[: self.n_rows]).expand(len(h), -1)]
         for k in range(1, self.top):
             field = coupling.couplings[k - 1].up(means[-1], biases[k - 1])

@@ -295,6 +295,8 @@ class RBM:
         self.has_unit_parameters = bool(tensors)
         self.coupling = coupling(self.W)
         self.n_visible, self.n_hidden = self.coupling.n_visible, self.coupling.n_hidden
+        #: How many of the visible units are those of rows; others are latent, and NaN in rows.
+        self.n_rows = self.n_visible
         self.b0 = self.coupling.visible_bias(self.b) if b0 is None else b0  # (n_visible,)
 
     def at(self, theta: Tensor) -> "RBM":

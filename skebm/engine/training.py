@@ -313,8 +313,8 @@ class Trainer:
         """Move the offsets towards the means of visible and hidden units over rows of data."""
         model, coupling = self.model, self.model.coupling
         v = model.complete(model.visible.from_rows(probe))
-        of_rows = model.visible.from_rows(mean)  # NaN for latent units
-        of_rows = torch.where(of_rows.isnan(), v.mean(0), of_rows)
+        of_rows = model.visible.from_rows(mean)
+        of_rows[model.n_rows :] = v.mean(0)[model.n_rows :]  # of latent units
         pieces = in_pieces(v, model.row_size)
         sums = [model.hidden.mean(model.hidden_field(piece)).sum(0) for piece in pieces]
         of_visible, of_hidden = model.kept_shares()
@@ -340,9 +340,8 @@ class Trainer:
         figures = {name: total / self.n_updates for name, total in self.figures.items()}
         state = self.gradient_state or {}
         if rows is not None and "chains" in state:
-            v = self.model.visible.from_rows(rows)
-            observed = ~v[0].isnan()
-            v, chains = v[:, observed], self.phases.model.v[:, observed]
+            n = self.model.n_rows
+            v, chains = self.model.visible.from_rows(rows)[:, :n], self.phases.model.v[:, :n]
             if not self.model.visible.is_discrete or (v == v.round()).all():  # no grey values
                 figures["chain_distance"] = distance_along_axis(v, chains)
         return self.gradient.report(state) | figures

@@ -73,7 +73,7 @@ def blocks(model, A) -> torch.Tensor:
 
 def energies(model, parts) -> torch.Tensor:
     """−E of joint states, given the states of each layer, from the formula in the docstring."""
-    b, *biases = model.coupling.layers(model.b, model.c)
+    b, *biases = model.coupling.by_layer(model.b, model.c)
     total = (parts[0] * b).sum(-1) + sum((h * c).sum(-1) for h, c in zip(parts[1:], biases))
     total = total + sum(units.log_base(x) for units, x in zip(model.units, parts))
     for W, below, above in zip(model.coupling.matrices(model.W), parts, parts[1:]):
@@ -201,7 +201,7 @@ def test_mean_field_solves_its_equations(sizes):
     rows = rows_of(model)
     q = model.mean_field(padded(model, rows), 2000)
     means = [rows, *model.layer_means(padded(model, rows), 2000)]
-    _, *biases = model.coupling.layers(model.b, model.c)
+    _, *biases = model.coupling.by_layer(model.b, model.c)
     matrices = model.coupling.matrices(model.W)
     for k in range(1, len(sizes)):
         field = biases[k - 1] + means[k - 1] @ matrices[k - 1].T
@@ -221,6 +221,21 @@ def test_the_bound_is_the_expectation_under_q_plus_its_entropy():
     log_q = (x * m.log()[:, None] + (1 - x) * (1 - m).log()[:, None]).sum(-1)  # (n, n_states)
     each = torch.stack([energies(model, [row.expand(len(x), -1), *h]) for row in rows])
     assert_close(model.bound(v, 3), (log_q.exp() * (each - log_q)).sum(1), **EXACT)
+
+
+def test_the_bound_with_latent_units_that_have_a_base_measure():
+    # A latent normal unit: E_q[log_base] + H(q) = −(m² + 1)/2 + log(2πe)/2.
+    model = make_deep((3, 3, 2))
+    first, second = model.rbms
+    second = RBM(Bernoulli(), Gaussian(), 0.2 * second.W, second.b, second.c)
+    model = DeepBoltzmann([first, second], 1000, 0.0)
+    rows = rows_of(model)
+    v = padded(model, rows)
+    m = model.mean_field(v).mean
+    of_base = (-(m.square() + 1) / 2 + math.log(2 * math.pi * math.e) / 2).sum(1)
+    field = first.c + rows @ first.W.T + m @ second.W
+    expected = rows @ first.b + m @ second.c + of_base + Bernoulli().cumulant(field)
+    assert_close(model.bound(v), expected, **EXACT)
 
 
 def test_the_bound_of_one_hidden_layer_is_exact():
@@ -340,10 +355,10 @@ def test_flipped_rows_give_the_mirrored_step():
 
 def test_layers_and_back():
     model = make_deep((3, 3, 3, 2), first=Spin)
-    again = DeepBoltzmann(model.layers)
+    again = DeepBoltzmann(model.rbms)
     assert_close(again.theta, model.theta, **EXACT)
     assert_close(again.b0[:3], model.b0[:3], **EXACT)
-    b, *zeros = (layer.b for layer in model.layers)
+    b, *zeros = (layer.b for layer in model.rbms)
     assert_close(b, model.b[:3], **EXACT)
     assert not any(zero.any() for zero in zeros)
 
@@ -351,7 +366,7 @@ def test_layers_and_back():
 @deeper
 def test_rows_given_the_top_solve_the_equations_of_mean_field(sizes):
     model = make_deep(sizes, scale=0.5)
-    b, *biases = model.coupling.layers(model.b, model.c)
+    b, *biases = model.coupling.by_layer(model.b, model.c)
     matrices = model.coupling.matrices(model.W)
     top = torch.rand(4, sizes[-1]).double()
     means = [model.rows_given_top(top)]
@@ -373,7 +388,7 @@ def test_rows_given_the_top_solve_the_equations_of_mean_field(sizes):
 def test_the_gradient_with_labels_is_that_of_the_bound_of_log_p_of_row_and_label(n_layers):
     plain = make_deep((3, *[3] * n_layers))
     rng = np.random.default_rng(3)
-    layers = plain.layers
+    layers = plain.rbms
     U, d = torch.from_numpy(rng.normal(size=(3, 2))), torch.from_numpy(rng.normal(size=2))
     top = layers[-1]
     layers[-1] = RBM(top.visible, Labelled(Bernoulli(), U, d), top.W, top.b, top.c, top.b0)
@@ -386,7 +401,7 @@ def test_the_gradient_with_labels_is_that_of_the_bound_of_log_p_of_row_and_label
         q = other.mean_field(v, labels=rows[:, 3:])
         full = other._with(v, q.mean)
         h = other.hidden.mean(other.hidden_field(full))
-        means = other.coupling.layers(full, h)
+        means = other.coupling.by_layer(full, h)
         means[-1] = known_or(rows[:, 3:], means[-1])
         entropies = sum(-torch.special.xlogy(m, m).sum(1) for m in means[1:])
         entropies += sum(-torch.special.xlogy(1 - m, 1 - m).sum(1) for m in means[1:-1])
@@ -408,9 +423,9 @@ def test_the_gradient_with_labels_is_that_of_the_bound_of_log_p_of_row_and_label
         high, low = (objective(theta + s * step * direction) for s in (1, -1))
         found = flat_grad(model) @ direction
         assert_close(found, (high - low) / (2 * step), rtol=1e-5, atol=1e-6)
-    again = DeepBoltzmann(model.layers, 10_000, 0.0)
+    again = DeepBoltzmann(model.rbms, 10_000, 0.0)
     assert_close(again.theta, model.theta, **EXACT)
-    assert_close(model.layers[-1].hidden.U, U, **EXACT)
+    assert_close(model.rbms[-1].hidden.U, U, **EXACT)
     assert_close(model.log_label(v).exp().sum(1), torch.ones(3).double(), **EXACT)
 
 
