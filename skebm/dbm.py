@@ -212,12 +212,12 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
     ----------
     layers : sequence, default=(256, 128)
         The hidden layers, from the data up. Each is a number of units, an RBM of this package, or
-        a pair of a name and one of these, as in :class:`DBN`. The first RBM says what rows are:
-        a number stands for a :class:`BernoulliRBM` or, as in :class:`DBN`, for a
-        :class:`GaussianRBM`. Convolutional layers and layers with dropout cannot be trained
-        together. If the last is an :class:`RBMClassifier`, the label is a layer above it, with
-        one unit for each class, and the model is a classifier. With one layer, the model is that
-        RBM.
+        a pair of a name and one of these, as in :class:`DBN`. All hidden units are binary. The
+        first RBM says what rows are, for example a :class:`CategoricalRBM`; a number stands for a
+        :class:`BernoulliRBM` or, as in :class:`DBN`, for a :class:`GaussianRBM`. The layers above
+        it are numbers or :class:`BernoulliRBM`. If the last is an :class:`RBMClassifier`, the label
+        is a layer above it, with one unit for each class, and the model is a classifier. With one
+        layer, the model is that RBM.
     learning_rate : float, default=%(learning_rate)s
         Step along the mean gradient of a batch, when the layers are trained together.
     batch_size : int, default=%(batch_size)s
@@ -236,7 +236,8 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         Largest number of mean-field sweeps for a row in training. A sweep updates the odd layers
         and then the even ones, and never lowers the bound.
     mean_field_tol : float, default=0.01
-        A row has converged if a sweep changes none of its means by more than this.
+        A row has converged if a sweep changes none of its means by more than this. Methods of a
+        fitted model make up to 100 sweeps until then.
     output : {"top", "all"}, default="top"
         What `transform` returns: the means of the top layer, or of all layers, concatenated.
 
