@@ -230,7 +230,7 @@ TABLES = {"likelihood": likelihood, "error": error, "cost": cost, "samples": sam
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", choices=TABLES, default="likelihood")
-    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=200)
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--chains", type=int, default=300)
     parser.add_argument("--pretrain", action="store_true")
