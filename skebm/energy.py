@@ -182,7 +182,7 @@ class EnergyModel(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             processes=batches.processes,
             **self._trainer_settings(),
         )
-        trainer.start_at_rows = resume or self._is_pretrained()
+        trainer.start_at_rows = (resume and self.n_iter_ > 0) or self._is_pretrained()
         if resume:
             self._load_state(trainer, batches.device)
         return trainer

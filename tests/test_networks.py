@@ -347,7 +347,7 @@ def test_a_fitted_stack_is_fine_tuned_and_stays_as_it_is(Estimator):
     kept = clone(Estimator(FrozenEstimator(dbn), n_iter=2, learning_rate=0.01, random_state=0))
     assert_same_fit(kept.fit(X[:30], y[:30]), fitted)
     assert not clone(Estimator(dbn)).layers.__sklearn_is_fitted__()
-    with pytest.raises(ValueError, match="must hold a DBN that is fitted"):
+    with pytest.raises(ValueError, match="must hold a DBN or DBM that is fitted"):
         Estimator(FrozenEstimator(DBN((3,)))).fit(X, y)
     with pytest.raises(ValueError, match="X has 5 features, but BernoulliRBM is expecting 9"):
         Estimator(dbn).fit(X[:, :5], y)

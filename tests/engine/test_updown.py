@@ -10,7 +10,7 @@ from skebm.engine.convolution import Convolution
 from skebm.engine.gradients import Exact
 from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
-from skebm.engine.stack import Layer, log_density
+from skebm.engine.stack import Layer
 from skebm.engine.training import Trainer
 from skebm.engine.units import Bernoulli
 from skebm.engine.updown import UpDown
@@ -48,7 +48,7 @@ def test_wake_trains_the_weights_down_to_give_what_came_up():
         h = updown._wake(v, Noise(0))
 
     def log_law(model):
-        return (weight * log_density(model.visible, v, model.visible_field(h.clone()))).sum()
+        return (weight * model.visible.log_density(v, model.visible_field(h.clone()))).sum()
 
     before = make_model(seed=1)
     gradients = steps(before, log_law)
@@ -94,7 +94,7 @@ def test_sleep_trains_the_weights_up_to_recognise_what_came_down():
     v = down.sample_visible(h, Noise(0))
 
     def log_law(model):
-        return (weight * log_density(model.hidden, h, model.hidden_field(v))).sum()
+        return (weight * model.hidden.log_density(h, model.hidden_field(v))).sum()
 
     before = make_model(seed=0)
     gradients = steps(before, log_law)
