@@ -466,8 +466,8 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         Parameters
         ----------
         posterior_inputs : bool, default=False
-            Whether the first layer also has the means of the second, q(h_2 | v), as inputs [1]_:
-            its field is c_1 + W_1 v + W_2ᵀ q(h_2 | v), as in the model. With False, and in other
+            Whether the first layer also has the means of the second, q(h_2 | v), as inputs: its
+            field is c_1 + W_1 v + W_2ᵀ q(h_2 | v), as in the model. With False, and in other
             layers below the top, weights count twice, as if what comes from above was the same as
             what comes from below.
 
