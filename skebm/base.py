@@ -355,14 +355,7 @@ class BaseRBM(FittedArrays, EnergyModel):
             E[v | h], where h is the mean of the hidden units.
         """
         fitted = FittedModel(self)
-        X = as_rows(X)
-        of: Any = torch if isinstance(X, torch.Tensor) else np
-        X = check_array(X, dtype=(of.float64, of.float32), input_name="X")
-        if X.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform "
-                f"expects {self._n_features_out}, as many as transform gives."
-            )
+        X = check_features(self, X)
         return fitted.reconstruct(X, of_fields=self.output == "field")
 
     @returns_like_x
@@ -457,6 +450,19 @@ def _differ(a, b):
     if isinstance(a, list | dict) and isinstance(b, list | dict):
         return joblib.hash(a) != joblib.hash(b)
     return a != b
+
+
+def check_features(estimator, X):
+    """The validated argument of `inverse_transform`: as many features as `transform` gives."""
+    X = as_rows(X)
+    of: Any = torch if isinstance(X, torch.Tensor) else np
+    X = check_array(X, dtype=(of.float64, of.float32), input_name="X")
+    if X.shape[1] != estimator._n_features_out:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__}.inverse_transform "
+            f"expects {estimator._n_features_out}, as many as transform gives."
+        )
+    return X
 
 
 def squared_errors(model, v, scale, features=None):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_array
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,7 +21,7 @@ from skebm._shared import (
     validated,
 )
 from skebm._sklearn import fit_context
-from skebm.base import BaseRBM, squared_errors
+from skebm.base import BaseRBM, check_features, squared_errors
 from skebm.classifier import RBMClassifier, SamplesClasses, label_figures
 from skebm.conv import ConvRBM
 from skebm.dbn import DBN, HasLayers, random_stream
@@ -43,7 +42,7 @@ from skebm.fitting import RateSchedule, TrainingData
 from skebm.missing import FIRST_SWEEPS, MissingEntries
 from skebm.rbm import BernoulliRBM, DropoutRBM
 from skebm.targets import ClassifierTargets
-from skebm.tensors import as_array, as_rows, check_weights, returns_like_x
+from skebm.tensors import as_array, check_weights, returns_like_x
 
 
 class GreedyDBN(DBN):
@@ -524,14 +523,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         X_original : ndarray of shape (n_samples, n_features)
         """
         fitted, n_first = FittedModel(self), self._sizes[0]
-        X = as_rows(X)
-        of: Any = torch if isinstance(X, torch.Tensor) else np
-        X = check_array(X, dtype=(of.float64, of.float32), input_name="X")
-        if X.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but {type(self).__name__}.inverse_transform "
-                f"expects {self._n_features_out}, as many as transform gives."
-            )
+        X = check_features(self, X)
 
         def rows(model, h):
             if self.output == "top":
@@ -592,13 +584,13 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         value = log_z.value if isinstance(log_z, LogPartition) else log_z
         return self._log_unnormalised(X, n_draws if method == "importance" else 0) - value
 
-    def _log_unnormalised(self, X, n_draws, seed=0):
+    def _log_unnormalised(self, X, n_draws):
         """log p(v) + log Z of each row, estimated from draws of q; its bound if n_draws is 0."""
         fitted = FittedModel(self)
 
         def total(model, v):
             if n_draws:
-                noise = Noise(seed, v.device, shared=True)
+                noise = Noise(0, v.device, shared=True)
                 return model.log_weight(v, n_draws, noise) - fitted.log_volume(model)
             return model.bound(v, MOST_SWEEPS).double() - fitted.log_volume(model)
 
@@ -711,10 +703,5 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        of_first, of_last = self._layers_tags()
-        tags.input_tags = copy.deepcopy(of_first.input_tags)
-        tags.estimator_type = of_last.estimator_type
-        tags.classifier_tags = copy.deepcopy(of_last.classifier_tags)
-        tags.target_tags = copy.deepcopy(of_last.target_tags)
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        self._set_tags_of_layers(tags)
         return tags

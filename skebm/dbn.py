@@ -156,13 +156,18 @@ class HasLayers(BaseComposition):
             self.layers = params.pop("layers")
         return self._set_params("_named_layers", **params)
 
-    def _layers_tags(self):
-        """scikit-learn's tags of the first and of the last layer."""
+    def _set_tags_of_layers(self, tags):
+        """Set scikit-learn's tags that come from the first and from the last layer."""
         named = self._named_layers
-        return [
+        of_first, of_last = (
             get_tags(layer if hasattr(layer, "fit") else BernoulliRBM())
             for _, layer in (named[:1] + named[-1:] or [(None, None)] * 2)
-        ]
+        )
+        tags.input_tags = copy.deepcopy(of_first.input_tags)
+        tags.estimator_type = of_last.estimator_type
+        tags.classifier_tags = copy.deepcopy(of_last.classifier_tags)
+        tags.target_tags = copy.deepcopy(of_last.target_tags)
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
 
 
 @estimator
@@ -832,12 +837,7 @@ class DBN(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        of_first, of_last = self._layers_tags()
-        tags.input_tags = copy.deepcopy(of_first.input_tags)
-        tags.estimator_type = of_last.estimator_type
-        tags.classifier_tags = copy.deepcopy(of_last.classifier_tags)
-        tags.target_tags = copy.deepcopy(of_last.target_tags)
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        self._set_tags_of_layers(tags)
         return tags
 
 

@@ -114,10 +114,6 @@ class BlockBidiagonal(Coupling):
             W.addr_(above, below, alpha=-1)
         return None
 
-    def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
-        torch.mv(states.v_t, states.weight, out=gb)
-        torch.mv(states.h_t, states.ones, out=gc)
-
     def center_(self, gW: Tensor, gb: Tensor, gc: Tensor, mu: Tensor, lam: Tensor) -> None:
         grads, offsets = self.by_layer(gb, gc), self.by_layer(mu, lam)
         for k, W in enumerate(self.matrices(gW)):

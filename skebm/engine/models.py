@@ -137,9 +137,10 @@ class Coupling(ABC):
     def norm(self) -> Tensor:
         """The spectral norm of the map, or an upper bound of it: ()."""
 
-    @abstractmethod
     def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
         """gb ← Σ_i weight_i v_i and gc ← Σ_i h_i, also summed over units that share a bias."""
+        torch.mv(states.v_t, states.weight, out=gb)
+        torch.mv(states.h_t, states.ones, out=gc)
 
     @abstractmethod
     def hidden_gains(self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges) -> Tensor:
@@ -235,10 +236,6 @@ class Dense(Coupling):
 
     def norm(self) -> Tensor:
         return spectral_norm(self.weight)
-
-    def sum_states_(self, gb: Tensor, gc: Tensor, states: Joint) -> None:
-        torch.mv(states.v_t, states.weight, out=gb)
-        torch.mv(states.h_t, states.ones, out=gc)
 
     def hidden_gains(self, hidden: Units, v: Tensor, c: Tensor, changes: SiteChanges) -> Tensor:
         field = self.up(v, c)[:, None, None]  # (n, 1, 1, n_hidden)
