@@ -70,12 +70,9 @@ class BlockBidiagonal(Coupling):
             assert above is not None
             return self.couplings[k].down(above, bias)
         field = self.couplings[k - 1].up(below, bias)
-        return field if above is None else self.add_from_above(k, above, field)
-
-    def add_from_above(self, k: int, above: Tensor, field: Tensor) -> Tensor:
-        """The field plus the contribution of the layer above layer k."""
-        no_bias = field.new_zeros(field.shape[1])
-        return self.couplings[k].down(above, no_bias).add_(field)
+        if above is None:
+            return field
+        return self.couplings[k].down(above, torch.zeros_like(bias)).add_(field)
 
     def _fields(self, layers: Sequence[Tensor | None], bias: Tensor, first: int) -> Tensor:
         """The fields of every second layer from layer `first` on."""
@@ -123,6 +120,13 @@ class BlockBidiagonal(Coupling):
         biases, offsets = self.by_layer(b, c), self.by_layer(mu, lam)
         for k, W in enumerate(self.matrices(dW)):
             self.couplings[k].compensate_(biases[k], biases[k + 1], W, *offsets[k : k + 2])
+
+    def without_first(self) -> "BlockBidiagonal":
+        """The coupling of the layers above v; its even layers are the odd ones of this coupling."""
+        first, *others = self.couplings
+        upper = BlockBidiagonal(self.weight[first.weight.numel() :], self.sizes[1:], self.precision)
+        upper.couplings = others
+        return upper
 
     def rounded(self) -> "BlockBidiagonal":
         """The same coupling with weights as products round them, for many products."""
@@ -267,53 +271,68 @@ class DeepBoltzmann(RBM):
         first values come from a pass upwards, in which a layer that is not the top takes what
         comes from below twice, as if the same came from above.
         """
-        coupling, units = self.coupling, self.units
-        x, n_layers = v[:, : self.n_rows], len(units) - 1
-        _, *biases = coupling.by_layer(self.b, self.c)
-
-        def mean_of(k: int, field: Tensor) -> Tensor:
-            mean = units[k].mean(field)
-            return mean if labels is None or k <= self.top else known_or(labels, mean)
-
-        from_rows = coupling.couplings[0].up(x, biases[0])
-        means = [x]
-        for k, (c, dense) in enumerate(zip(biases, coupling.couplings), 1):
-            field = dense.up(means[-1], c) if k > 1 else from_rows
-            means.append(mean_of(k, 2 * field - c if k < self.top else field))
-
-        def field_of(k: int) -> Tensor:
-            above = means[k + 1] if k < n_layers else None
-            if k > 1:
-                return coupling.field(k, means[k - 1], above, biases[k - 1])
-            return from_rows if above is None else coupling.add_from_above(1, above, from_rows)
-
-        latent = range(2, n_layers + 1, 2)
-        fields = [torch.zeros_like(mean) for mean in means]
-        n_done, active = x.new_zeros(len(x), 1), x.new_ones(len(x), 1, dtype=torch.bool)
-        are_all_active = x.is_cpu  # on CUDA, nothing waits for the answer
+        x, c = v[:, : self.n_rows], self.c
+        from_rows = self.coupling.couplings[0].up(x, torch.zeros_like(c[: self.coupling.odd[0]]))
+        mean = self._first_means(from_rows, labels)
+        field, n_done = torch.zeros_like(mean), x.new_zeros(len(x))
+        active = x.new_full((len(x),), mean.shape[1] > 0, dtype=torch.bool)
+        if not mean.shape[1]:
+            return MeanField(field, mean, n_done, ~active)
+        sweep = partial(self._sweep, self.coupling.without_first())
         for _ in range(self.n_sweeps if n_sweeps is None else n_sweeps):
             n_done += active
-            for k in range(1, n_layers + 1, 2):
-                means[k] = mean_of(k, field_of(k))
-            change = torch.zeros_like(n_done)
-            for k in latent:
-                field = field_of(k)
-                mean = mean_of(k, field)
-                step = (mean - means[k]).abs_().amax(1, keepdim=True)
-                change = torch.maximum(change, step)
-                if not are_all_active:
-                    # A row that has converged stays as it is, whatever others there are.
-                    field = torch.where(active, field, fields[k])
-                    mean = torch.where(active, mean, means[k])
-                fields[k], means[k] = field, mean
-            active = active & (change > self.tol)
+            # A row that has converged stays as it is, whatever others there are.
             if x.is_cpu:
-                are_all_active = bool(active.all())
-                if not active.any():
+                rows = active.nonzero()[:, 0]
+                if not len(rows):
                     break
-        nothing = x[:, :0]
-        field, mean = (torch.cat([nothing, *t[2::2]], 1) for t in (fields, means))
-        return MeanField(field, mean, n_done[:, 0], ~active[:, 0])
+                before, known = mean.index_select(0, rows), labels
+                if labels is not None:
+                    known = labels.index_select(0, rows)
+                of_rows, new = sweep(before, from_rows.index_select(0, rows), known)
+                active.index_copy_(0, rows, self._moves(before, new))
+                field.index_copy_(0, rows, of_rows)
+                mean.index_copy_(0, rows, new)
+            else:  # nothing waits for the number of rows that have converged
+                of_all, new = sweep(mean, from_rows, labels)
+                was_active, active = active[:, None], active & self._moves(mean, new)
+                field = torch.where(was_active, of_all, field)
+                mean = torch.where(was_active, new, mean)
+        return MeanField(field, mean, n_done, ~active)
+
+    def _moves(self, before: Tensor, after: Tensor) -> Tensor:
+        """Whether any mean of a row changes by more than the tolerance: (n,)."""
+        return (after - before).abs_().amax(1) > self.tol
+
+    def _first_means(self, from_rows: Tensor, labels: Tensor | None) -> Tensor:
+        """The latent means at the start of mean field: (n, n_latent)."""
+        _, *biases = self.coupling.by_layer(self.b, self.c)
+        means: list[Tensor] = []
+        field = from_rows + biases[0]
+        for k, bias in enumerate(biases, 1):
+            if k > 1:
+                field = self.coupling.field(k, means[-1], None, bias)
+            means.append(self.units[k].mean(2 * field - bias if k < self.top else field))
+        latent = torch.cat([from_rows[:, :0], *means[1::2]], 1)
+        return self._with_labels(latent, 0, labels)
+
+    def _sweep(
+        self, upper: BlockBidiagonal, mean: Tensor, from_rows: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The latent fields and means after the odd layers and then the even ones were set."""
+        field = upper.down(mean, self.c)
+        field[:, : from_rows.shape[1]] += from_rows
+        odd = self._with_labels(self.hidden.mean(field), 1, labels)
+        field = upper.up(odd, self.b[self.n_rows :])
+        means = [units.mean(f) for units, f in self._latent(field)]
+        return field, self._with_labels(torch.cat(means, 1), 0, labels)
+
+    def _with_labels(self, means: Tensor, parity: int, labels: Tensor | None) -> Tensor:
+        """The means of the even layers (parity 0) or the odd ones (1), with known labels."""
+        if labels is not None and (self.top + 1) % 2 == parity:
+            of_label = means[:, -labels.shape[1] :]
+            of_label.copy_(known_or(labels, of_label))
+        return means
 
     def complete(self, v: Tensor) -> Tensor:
         return self._with(v, self.mean_field(v).mean)
@@ -345,17 +364,15 @@ class DeepBoltzmann(RBM):
     def rows_given_top(self, h: Tensor) -> Tensor:
         """Means of the visible units of rows given the top layer, by mean field: (n, n_rows)."""
         coupling, units = self.coupling, self.units
-        b, *biases = coupling.by_layer(self.b, self.c)
-        means = [units[0].mean(self.b0[: self.n_rows]).expand(len(h), -1)]
-        for k in range(1, self.top):
-            field = coupling.couplings[k - 1].up(means[-1], biases[k - 1])
-            means.append(units[k].mean(field))
-        means.append(h)
-        for _ in range(MOST_SWEEPS):
-            for first in (1, 0):
-                for k in range(first, self.top, 2):
-                    below, bias = (means[k - 1], biases[k - 1]) if k else (None, b)
-                    means[k] = units[k].mean(coupling.field(k, below, means[k + 1], bias))
+        biases = coupling.by_layer(self.b, self.c)
+        # The first values come from a pass downwards.
+        means = [h] * (self.top + 1)
+        for k in reversed(range(self.top)):
+            means[k] = units[k].mean(coupling.field(k, None, means[k + 1], biases[k]))
+        odd_then_even = [*range(1, self.top, 2), *range(0, self.top, 2)]
+        for k in odd_then_even * MOST_SWEEPS:
+            below = means[k - 1] if k else None
+            means[k] = units[k].mean(coupling.field(k, below, means[k + 1], biases[k]))
         return means[0]
 
     # Training
@@ -384,9 +401,8 @@ class DeepBoltzmann(RBM):
     def set_grad(
         self, states: Joint, data: Joint | None = None, offsets: Pair | None = None
     ) -> Tensor | None:
-        if data is not None and data.labels is not None and (self.top + 1) % 2:
-            label = data.h[:, -data.labels.shape[1] :]
-            label.copy_(known_or(data.labels, label))
+        if data is not None:
+            self._with_labels(data.h, 1, data.labels)
         return super().set_grad(states, data, offsets)
 
     # The likelihood of rows
