@@ -19,7 +19,7 @@ R. Salakhutdinov, G. Hinton (2009). Deep Boltzmann machines. AISTATS.
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -155,6 +155,11 @@ class EvenLayers(Mixed):
     @property
     def is_discrete(self) -> bool:  # type: ignore[override]
         return self.kinds[0].is_discrete
+
+    @property
+    def latent(self) -> Mixed:
+        """The units of the even layers above the rows."""
+        return Mixed([*zip(self.kinds, self.sizes)][1:])
 
     def _of_row(self, x: Tensor) -> Tensor:
         return x[..., : self.sizes[0]]
@@ -324,8 +329,7 @@ class DeepBoltzmann(RBM):
         field[:, : from_rows.shape[1]] += from_rows
         odd = self._with_labels(self.hidden.mean(field), 1, labels)
         field = upper.up(odd, self.b[self.n_rows :])
-        means = [units.mean(f) for units, f in self._latent(field)]
-        return field, self._with_labels(torch.cat(means, 1), 0, labels)
+        return field, self._with_labels(self.visible.latent.mean(field), 0, labels)
 
     def _with_labels(self, means: Tensor, parity: int, labels: Tensor | None) -> Tensor:
         """The means of the even layers (parity 0) or the odd ones (1), with known labels."""
@@ -412,9 +416,7 @@ class DeepBoltzmann(RBM):
         q = self.mean_field(v, n_sweeps)
         total = -self.free_energy(self._with(v, q.mean))
         # F(v) has the base measure at the means; the bound has its mean and the entropy of q.
-        for units, f, m in self._latent(q.field, q.mean):
-            total += units.cumulant(f) - (m * f).sum(-1) - units.log_base(m)
-        return total
+        return total - self.visible.latent.log_density(q.mean, q.field)
 
     def log_weight(self, v: Tensor, n_draws: int, noise: Noise) -> Tensor:
         """An estimate of log p(v) + log Z of each row, from `n_draws` draws of q: (n,).
@@ -424,18 +426,10 @@ class DeepBoltzmann(RBM):
         q = self.mean_field(v, MOST_SWEEPS)
         total = v.new_full((len(v),), -math.inf, dtype=torch.float64)
         for _ in range(n_draws):
-            parts, log_q = [], torch.zeros_like(total)
-            for units, f in self._latent(q.field):
-                parts.append(units.sample(f, noise))
-                log_q += units.log_density(parts[-1], f)
-            rows = torch.cat([v[:, : self.n_rows], *parts], 1)
-            total = torch.logaddexp(total, -self.free_energy(rows) - log_q)
+            latent = self.visible.latent.sample(q.field, noise)
+            log_q = self.visible.latent.log_density(latent, q.field)
+            total = torch.logaddexp(total, -self.free_energy(self._with(v, latent)) - log_q)
         return total - math.log(n_draws)
-
-    def _latent(self, *tensors: Tensor) -> Iterable[tuple]:
-        """The units of each latent even layer, with their parts of the tensors."""
-        pieces = (t.split(self.visible.sizes[1:], -1) for t in tensors)
-        return zip(self.visible.kinds[1:], *pieces)
 
 
 def known_or(labels: Tensor, mean: Tensor) -> Tensor:

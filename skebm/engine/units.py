@@ -882,10 +882,12 @@ class Mixed(Units):
         return out
 
     def cumulant(self, field: Tensor) -> Tensor:
-        return torch.stack([units.cumulant(f) for units, f in self._each(field)]).sum(0)
+        parts = (units.cumulant(f) for units, f in self._each(field))
+        return sum(parts, start=field.new_zeros(field.shape[:-1]))
 
     def log_base(self, x: Tensor) -> Tensor:
-        return torch.stack([units.log_base(part) for units, part in self._each(x)]).sum(0)
+        parts = (units.log_base(part) for units, part in self._each(x))
+        return sum(parts, start=x.new_zeros(x.shape[:-1]))
 
     def field_of_mean(self, mean: Tensor) -> Tensor:
         return torch.cat([units.field_of_mean(part) for units, part in self._each(mean)], -1)
