@@ -30,13 +30,12 @@ from skebm.engine.batches import in_pieces
 from skebm.engine.copies import copied
 from skebm.engine.models import RBM, Coupling, Dense
 from skebm.engine.noise import Noise
-from skebm.engine.parallel import current
 from skebm.engine.partition import quick_log_partition
 from skebm.engine.units import Units
 from skebm.evaluation import kept_log_partition, log_likelihood, pseudo_likelihood
 from skebm.fitted import FittedModel
 from skebm.fitting import TrainingData, as_numpy, as_tensor, level_of_caller
-from skebm.missing import MissingEntries
+from skebm.missing import with_missing
 from skebm.tensors import as_rows, check_weights, in_double, returns_like_x
 
 #: Largest number of terms that the score of one piece of the held-out rows may need.
@@ -164,12 +163,7 @@ class BaseRBM(FittedArrays, EnergyModel):
         dtype = self.components_.dtype if resume else None
         scaling = self.encoding_.scaling(devices.resolve(self.device))
         data = TrainingData(rows, targets, weight, scaling, dtype)
-        if self._n_sweeps is None:
-            return data
-        if not any(current().exchange("missing entries", bool(np.isnan(rows).any()))):
-            return data
-        missing = MissingEntries(rows, scaling, self._n_sweeps)
-        return data._replace(rows=missing.rows, missing=missing)
+        return with_missing(data, self._n_sweeps, self._resolved_gradient().paired)
 
     def _read(self, X, *, reset, allow_nan=False):
         """Validate X; return its rows with one column for each visible unit."""

@@ -39,7 +39,7 @@ from skebm.engine.units import Bernoulli, Mixed
 from skebm.evaluation import LogPartition, kept_log_partition
 from skebm.fitted import FittedModel
 from skebm.fitting import RateSchedule, TrainingData
-from skebm.missing import FIRST_SWEEPS, MissingEntries
+from skebm.missing import FIRST_SWEEPS, with_missing
 from skebm.rbm import BernoulliRBM, DropoutRBM
 from skebm.targets import ClassifierTargets
 from skebm.tensors import as_array, check_weights, returns_like_x
@@ -360,12 +360,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         )
         scaling = first.scaling(devices.resolve(self.device))
         data = TrainingData(rows, targets, weight, scaling, first.dtype)
-        if n_sweeps is None:
-            return data
-        if not any(current().exchange("missing entries", bool(np.isnan(rows).any()))):
-            return data
-        missing = MissingEntries(rows, scaling, n_sweeps)
-        return data._replace(rows=missing.rows, missing=missing)
+        return with_missing(data, n_sweeps)
 
     def _trainer(self, data, batches, rng, resume):
         if self.sparsity_target is not None and len(self.estimators_) > 1:

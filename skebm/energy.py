@@ -179,6 +179,7 @@ class EnergyModel(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
             sparsity_cost=self.sparsity_cost,
             max_norm=self.max_norm,
             max_grad_norm=self.max_grad_norm,
+            leaves_out=data.left_out is not None,
             processes=batches.processes,
             **self._trainer_settings(),
         )

@@ -41,6 +41,7 @@ from skebm.engine.batches import Batches, chunk_size, chunks, to_device
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.parallel import Processes, current
 from skebm.engine.scaling import Scaling
+from skebm.missing import FIRST_SWEEPS, drawn
 from skebm.tensors import as_array
 
 RateSchedule = Literal["constant", "linear", "invscaling"]
@@ -60,6 +61,8 @@ class TrainingData(NamedTuple):
     dtype: np.dtype | None = None  # of the fitted arrays; None takes that which holds the rows
     #: Fills in the missing entries of `rows` again after each epoch.
     missing: Any = None
+    #: A mask of missing entries that are left out; `rows` has the means of their columns.
+    left_out: np.ndarray | None = None
 
 
 class FittedAttributes:
@@ -285,6 +288,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
             dtype=np.result_type(*dtypes),
             scaling=data.scaling,
             targets=data.targets,
+            left_out=data.left_out,
             processes=current(),
         )
 
@@ -585,6 +589,7 @@ class EarlyStopping:
                 "for training or for validation; change it, or set early_stopping=False."
             )
         self.rows, self.held_out = data.rows, held_out  # missing entries are drawn again in place
+        self.left_out = data.left_out
         self.targets = None if data.targets is None else data.targets[held_out]
         self.weight = owner._weigh_held_out(weight[held_out], self.targets)
         #: The weights of all rows in training: zero for the held-out rows.
@@ -607,7 +612,11 @@ class EarlyStopping:
         with torch.inference_mode():
             function = owner._held_out_scores(model)
             for piece in chunks(self.held_out, model.row_size, chunk_size(batches.device)):
-                rows = batches.encode(to_device(self.rows[self.held_out[piece]], *where))
+                index = self.held_out[piece]
+                rows = batches.encode(to_device(self.rows[index], *where))
+                if self.left_out is not None:  # the same random numbers in every epoch
+                    mask = torch.from_numpy(self.left_out[index]).to(batches.device)
+                    rows = drawn(model, rows, mask, Noise(0, batches.device), FIRST_SWEEPS)
                 targets = None
                 if self.targets is not None:
                     targets = to_device(self.targets[piece], *where)

@@ -34,7 +34,10 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     The model is trained on the observed values alone: training maximises
     log p(v_observed) = log Σ p(v_observed, v_missing). The missing values of each row are the
     state of a Gibbs chain with the observed values clamped. The chain continues from epoch to
-    epoch [1]_. `transform` fills in E[v_missing | v_observed].
+    epoch [1]_. If the estimator has `gradient="cd"`, the model of a row leaves its missing values
+    out [2]_: they are fixed at their means, and training maximises
+    log p(v_observed | v_missing = means). This is the better choice if many values are missing.
+    `transform` fills in E[v_missing | v_observed].
 
     Parameters
     ----------
@@ -42,7 +45,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         The model, which is cloned; its `n_iter` is the number of epochs. None is
         `BernoulliRBM()`, for values in [0, 1].
     n_sweeps : int, default=1
-        Gibbs sweeps of the missing values after each epoch.
+        Gibbs sweeps of the missing values after each epoch; with `gradient="cd"` there are none.
     n_steps : int, default=100
         Sweeps for each row in `transform`.
     method : {"mean", "mean_field"}, default="mean"
@@ -69,6 +72,8 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     ----------
     .. [1] Z. Ghahramani, M. Jordan (1994). Supervised learning from incomplete data via an EM
        approach. NIPS 6.
+    .. [2] R. Salakhutdinov, A. Mnih, G. E. Hinton (2007). Restricted Boltzmann machines for
+       collaborative filtering. ICML.
 
     Examples
     --------

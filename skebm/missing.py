@@ -1,6 +1,18 @@
-"""Missing entries of training rows: the state of Gibbs chains, with the observed entries clamped.
+"""Missing entries of training rows, which are NaN.
 
-∂ log p(v_observed)/∂θ = E[−∂E/∂θ | v_observed] − E[−∂E/∂θ]
+The first term of the gradient is an expectation given the observed entries alone:
+
+    ∂ log p(v_observed)/∂θ = E[−∂E/∂θ | v_observed] − E[−∂E/∂θ]
+
+`MissingEntries` holds draws of the missing entries: the states of Gibbs chains with the observed
+entries clamped, which go on from epoch to epoch.
+
+Contrastive divergence starts a chain of the model at each row. So the model of a row can leave
+its missing units out (`left_out`): they are fixed at their means in both terms. The gradient is
+that of log p(v_observed | v_missing = means), and needs no draws of the missing entries.
+
+R. Salakhutdinov, A. Mnih, G. E. Hinton (2007). Restricted Boltzmann machines for collaborative
+filtering. ICML.
 """
 
 import math
@@ -16,6 +28,18 @@ from skebm.engine.sampling import run
 
 #: Gibbs sweeps before a fitted model is trained on rows that it has not seen.
 FIRST_SWEEPS = 50
+
+
+def with_missing(data, n_sweeps, leaves_out=False):
+    """The data of a fit whose rows may have missing entries, unless `n_sweeps` is None."""
+    if n_sweeps is None:
+        return data
+    if not any(current().exchange("missing entries", bool(np.isnan(data.rows).any()))):
+        return data
+    missing = MissingEntries(data.rows, data.scaling, n_sweeps)
+    if leaves_out:
+        return data._replace(rows=missing.rows, left_out=missing.mask)
+    return data._replace(rows=missing.rows, missing=missing)
 
 
 class MissingEntries:
@@ -67,10 +91,15 @@ class MissingEntries:
             for piece in chunks(affected, model.row_size):
                 index = affected[piece]
                 rows = to_device(self.rows[index], model.W.device, self.rows.dtype)
-                v = model.visible.from_rows(self.scaling.encode(rows)).to(model.W)
-                missing = torch.tensor(self.mask[index], device=v.device)
-                holes = self.scaling.encode(rows.masked_fill(missing, math.nan))
-                clamped = ~model.visible.from_rows(holes).isnan()  # units of known entries
-                v = run(model, model.complete(v), noise, n_steps=n_sweeps, clamped=clamped)
-                drawn = self.scaling.decode(model.visible.to_rows(v)).cpu().numpy()
-                self.rows[index] = np.where(self.mask[index], drawn, self.rows[index])
+                missing = torch.tensor(self.mask[index], device=rows.device)
+                v = drawn(model, self.scaling.encode(rows), missing, noise, n_sweeps)
+                drawn_rows = self.scaling.decode(v).cpu().numpy()
+                self.rows[index] = np.where(self.mask[index], drawn_rows, self.rows[index])
+
+
+def drawn(model, rows, missing, noise, n_sweeps):
+    """Rows of the model after Gibbs sweeps of the entries of a mask, given the others."""
+    v = model.complete(model.visible.from_rows(rows).to(model.W))
+    holes = model.visible.from_rows(rows.masked_fill(missing, math.nan))
+    v = run(model, v, noise, n_steps=n_sweeps, clamped=~holes.isnan())  # units of known entries
+    return torch.where(missing, model.visible.to_rows(v), rows)

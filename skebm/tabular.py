@@ -120,8 +120,9 @@ class TabularRBM(CategoricalRBM):
 
     where f = b + h·W, and P(h_j = 1 | v) = σ(c_j + W_j·v) are the features that `transform`
     gives. Missing entries (NaN, None, pandas' NA) are allowed in all methods. In training they are
-    the state of a Gibbs chain, as in :class:`RBMImputer`; `transform` and `score_samples` fill in
-    means given the other entries of the row. The result for a row does not depend on other rows.
+    the state of a Gibbs chain or, with `gradient="cd"`, left out, as in
+    :class:`RBMImputer`; `transform` and `score_samples` fill in means given the other entries. The
+    result for a row does not depend on other rows.
 
     `sample`, `gibbs`, `impute` and `inverse_transform` return rows in the form of X in `fit`: for
     a data frame (pandas or polars), a data frame with the same columns and types. Integers are

@@ -562,6 +562,21 @@ def test_early_stopping_scores_the_entries_as_they_were_last_drawn(monkeypatch):
     assert ((abs(first) < 1e-5) == (first != second)).all()  # only the first has means, near 0
 
 
+def test_early_stopping_draws_entries_that_training_leaves_out(monkeypatch):
+    seen = []
+    scores = TabularRBM._held_out_scores
+    monkeypatch.setattr(
+        TabularRBM,
+        "_held_out_scores",
+        lambda self, m: lambda rows, y: seen.append(rows.clone()) or scores(self, m)(rows, y),
+    )
+    rbm = TabularRBM(4, n_iter=60, gradient="cd", learning_rate=0.05, random_state=0)
+    rbm.set_params(early_stopping=True, n_iter_no_change=60).fit(holes(600))
+    drawn = (seen[-1] != seen[-2]).any(1).numpy()  # rows that lack an entry
+    assert 0.5 < drawn.mean() < 0.85
+    assert np.corrcoef(seen[-1].numpy()[drawn].T)[0, 1] < -0.8
+
+
 @pytest.mark.parametrize("columns", [["season"], ["season", "snow"], ["season", "degrees"]])
 def test_the_score_of_a_table_is_its_log_likelihood_whatever_the_columns(columns):
     table = weather(60)[columns]

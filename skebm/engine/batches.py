@@ -105,6 +105,8 @@ class Batches:
         The map from rows of X to rows of the model, on the device; None means the identity.
     targets : ndarray or csr_array of shape (n_samples, n_targets) or None
         More columns. They follow the columns of X in every row and are not encoded.
+    left_out : ndarray of bool of shape (n_samples, n_features) or None
+        Entries that are NaN in the batches; `mean` and `probe` have what X has.
     processes : Processes
         Those that train the model.
 
@@ -132,6 +134,7 @@ class Batches:
         dtype,
         scaling: Scaling | None = None,
         targets=None,
+        left_out: np.ndarray | None = None,
         processes: Processes = ALONE,
     ):
         self.processes = processes
@@ -140,6 +143,10 @@ class Batches:
         self.device, self.dtype = device, dtype
         self.scaling = Scaling() if scaling is None else scaling
         self.resident = resident(X, device)
+        self.left_out: Tensor | None = None  # on the device if X is
+        if left_out is not None:
+            where = "cpu" if self.resident is None else device
+            self.left_out = torch.from_numpy(left_out).to(where)
         visits, weight = visits_of(sample_weight, X.shape[0], processes)
         on_cuda = device.type == "cuda" and self.resident is not None
         mean, key = summarise(self.resident if on_cuda else X, visits, weight, processes)
@@ -231,8 +238,16 @@ class Batches:
         pieces = index.split(n_block)
         resident = self.resident is not None
         blocks = self._gather(pieces) if resident else self._stream(index.cpu().split(n_block))
-        joined = map(self._join, map(self.encode, blocks), pieces)
+        encoded = map(self._without, map(self.encode, blocks), pieces)
+        joined = map(self._join, encoded, pieces)
         yield from zip((rows for block in joined for rows in block.split(size)), weights)
+
+    def _without(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Encoded rows with NaN where an entry is left out."""
+        if self.left_out is None:
+            return rows
+        mask = self.left_out[index.to(self.left_out.device)].to(rows.device)
+        return rows.masked_fill(mask, math.nan)
 
     def _join(self, rows: Tensor, index) -> Tensor:
         """Encoded rows of X, followed by their targets."""

@@ -133,12 +133,16 @@ class CD(Gradient):
         return n_data
 
     def __call__(self, model, phases, state, noise):
-        v, h = phases.model.v, phases.model.h
-        field = model.hidden_field(phases.data.v)  # (n_data, n_hidden)
-        mean = model.hidden.mean(field, out=phases.data.h)
+        data, v, h = phases.data, phases.model.v, phases.model.h
+        field = model.hidden_field(data.v)  # (n_data, n_hidden)
+        mean = model.hidden.mean(field, out=data.h)
         model.hidden.sample_with_mean(field, mean, noise, out=h)
-        model.sample_visible(h, noise, out=v)
-        run(model, v, noise, n_steps=self.n_steps - 1, out=v)
+        for step in range(self.n_steps):
+            if step:
+                model.sample_hidden(v, noise, out=h)
+            model.sample_visible(h, noise, out=v)
+            if data.observed is not None:
+                v.copy_(torch.where(data.observed, v, data.v))
         model.hidden.mean(model.hidden_field(v), out=h)
 
 

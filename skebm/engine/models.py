@@ -61,6 +61,8 @@ class Joint:
         self.ones = torch.ones_like(weight)  # (n,)
         #: The labels of rows of data, one-hot, or zeros where a label is not known.
         self.labels: Tensor | None = None  # (n, n_classes)
+        #: Which visible units the model of a row has; the others are fixed. None means all.
+        self.observed: Tensor | None = None  # (n, n_visible), of bool
 
     @property
     def phases(self) -> Sequence["Joint"]:

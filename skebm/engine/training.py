@@ -115,6 +115,7 @@ class Trainer:
         sparsity_cost: float = 1.0,
         max_norm: float | None = None,
         max_grad_norm: float | None = None,
+        leaves_out: bool = False,
         processes: Processes = ALONE,
     ):
         self.model, self.gradient = model, gradient
@@ -133,6 +134,10 @@ class Trainer:
         #: The number of states of the model in each process.
         self.n_model = self.processes.exchange("the number of chains", n_model)
         self.phases = Phases(model, batch_size, n_model, gradient.paired)
+        if leaves_out:  # missing units, which are NaN in rows, are fixed at their means
+            assert gradient.paired
+            self.means = model.visible.mean(model.b0)
+            self.phases.data.observed = torch.ones_like(self.phases.data.v, dtype=torch.bool)
         self.gradient_state: State | None = None
         #: Whether new chains start at rows of data; those of a trained model far from the rows
         #: would take many sweeps to them, and spoil the model in the meantime.
@@ -228,7 +233,11 @@ class Trainer:
         """
         if self.sample_rows:
             rows = noise.bernoulli(rows, out=self.phases.data.v.new_empty(rows.shape))
-        self.model.observe_(self.phases.data, rows)
+        data = self.phases.data
+        self.model.observe_(data, rows)
+        if data.observed is not None:
+            torch.logical_not(data.v.isnan(), out=data.observed)
+            data.v.copy_(torch.where(data.observed, data.v, self.means))
 
     def set_weight(self, weight: Tensor) -> None:
         """Set the weights of the rows for the next update."""

@@ -14,7 +14,7 @@ from skebm.engine.models import RBM
 from skebm.engine.noise import Noise
 from skebm.engine.training import SGD, Adam, Trainer
 from skebm.engine.units import Bernoulli
-from tests.conftest import center, flat_grad, make_model, update
+from tests.conftest import all_states, center, flat_grad, make_model, update
 
 CPU = torch.device("cpu")
 
@@ -75,6 +75,29 @@ def test_an_epoch_makes_one_update_a_batch_along_the_gradient(centered):
         n_updates += 1
     assert n_updates == 3
     assert_close(model.theta, reference.theta)
+
+
+HOLES = torch.tensor([[1.0, np.nan, 0.0, np.nan], [np.nan, 0.0, 0.0, 1.0]]).double()
+
+
+def test_contrastive_divergence_leaves_missing_entries_out():
+    model, rows = make_model(), HOLES.repeat(20_000, 1)
+    missing, means = HOLES.isnan(), model.visible.mean(model.b0)
+    trainer = Trainer(model, CD(20), batch_size=len(rows), leaves_out=True)
+    trainer.begin_epoch(means, rows, 1, Noise(1), 0.0, 0.0)
+    trainer.step(rows, torch.full((len(rows),), 1 / len(rows)).double(), Noise(2))
+
+    def log_p(theta):
+        other, total = model.at(theta), 0.0
+        for row, hole in zip(HOLES, missing):
+            v = torch.where(hole, means, all_states(Bernoulli(), 4)).unique(dim=0)
+            row = torch.where(hole, means, row)
+            total = total - other.free_energy(row[None])[0] - (-other.free_energy(v)).logsumexp(0)
+        return total / len(HOLES)
+
+    expected = torch.func.grad(log_p)(model.theta.clone())
+    assert_close(flat_grad(model), expected, atol=0.02, rtol=0)
+    assert expected.abs().max() > 0.1
 
 
 def test_offsets_are_the_means_of_the_data_and_then_follow_them():
