@@ -144,9 +144,10 @@ class ChainsMixin:
         init: Start = None,
         temperature: PositiveFloat | None = None,
         marginal: bool = False,
+        conditions: Unvalidated = None,
         random_state: Seed = None,
     ) -> Any:
-        """Draw rows from the model.
+        """Draw rows from the model, or from its distribution given some of the entries.
 
         Parameters
         ----------
@@ -155,14 +156,33 @@ class ChainsMixin:
         n_steps : int, default=1000
             Sweeps in each chain.
         %(sampling)s
+        conditions : array-like, dict or None, default=None
+            Entries that all sweeps keep: a row, or `n_samples` rows, with NaN where an entry is
+            free. For a table also a data frame with some of its columns, or a dict from names (or
+            numbers) of columns to values. Chains start at the means of the free units.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
             Approximate samples: exact as `n_steps` grows.
 
+        Raises
+        ------
+        ValueError
+            If `conditions` is passed with `method`, `init`, `temperature` or `marginal`, or if
+            its columns or its number of rows are not those of the model.
+
         %(sampling_references)s
         """
+        if conditions is not None:
+            if (method, init, temperature, marginal) != ("gibbs", None, None, False):
+                raise ValueError(
+                    "conditions is for Gibbs sampling at the temperature of the model; leave "
+                    "method, init, temperature and marginal at their defaults."
+                )
+            check_is_fitted(self)
+            X = self.encoding_.with_conditions(conditions, n_samples, self.n_features_in_)
+            return self.impute(X, max(1, n_steps), method="sample", random_state=random_state)
         with FittedModel(self).computing(n_samples):
             model, _, v, sweeps = self._chains(
                 n_samples, n_steps, method, init, temperature, marginal, random_state

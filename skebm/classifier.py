@@ -71,6 +71,7 @@ class SamplesClasses:
         init: Any = None,
         temperature: float | None = None,
         marginal: bool = False,
+        conditions: Any = None,
         random_state: Seed = None,
     ) -> np.ndarray:
         """Draw rows from the model, or from p(v | y).
@@ -84,6 +85,8 @@ class SamplesClasses:
         y : label, or array-like of shape (n_samples,), default=None
             The class, or the class of each row. None draws rows of all classes.
         %(sampling)s
+        conditions : array-like, dict or None, default=None
+            Entries that all sweeps keep, as in :meth:`BernoulliRBM.sample`; without `y`.
 
         Returns
         -------
@@ -98,10 +101,11 @@ class SamplesClasses:
             "marginal": marginal,
         }
         if y is None:
-            return super().sample(  # type: ignore[misc]
-                n_samples, n_steps, init=init, random_state=random_state, **settings
-            )
+            settings |= {"init": init, "conditions": conditions, "random_state": random_state}
+            return super().sample(n_samples, n_steps, **settings)  # type: ignore[misc]
         check_is_fitted(self)
+        if conditions is not None:
+            raise ValueError("conditions and y cannot be combined; pass one of them.")
         labels = np.asarray(y)
         labels = np.full(n_samples, labels) if labels.ndim == 0 else labels
         if labels.shape != (n_samples,):

@@ -117,6 +117,16 @@ class Encoding:
         """Convert rows to the form that X had in `fit`."""
         return rows
 
+    def with_conditions(self, conditions, n, n_features):
+        """`n` rows in the form of X, with the given entries; the others are missing."""
+        rows = np.asarray(as_array(conditions), dtype=np.float64)
+        if rows.shape not in ((n_features,), (n, n_features)):
+            raise ValueError(
+                f"conditions has the shape {rows.shape}; it must be that of a row, "
+                f"({n_features},), or of n_samples={n} rows, ({n}, {n_features})."
+            )
+        return np.broadcast_to(rows, (n, n_features))
+
 
 class Standardised(Encoding):
     """v = (x − location) / scale, with the means and standard deviations of the training rows.
@@ -525,7 +535,41 @@ class Table(Standardised):
             self.location_[:n], self.scale_[:n] = moments(rows[:, :n], sample_weight)
         return self
 
+    def number_of(self, column):
+        """The number of a column, given its name; in arrays, names are numbers."""
+        if column not in self.names_:
+            raise ValueError(f"column={column!r}; the columns are {self.names_}.")
+        return self.names_.index(column)
+
     # And back
+
+    def with_conditions(self, conditions, n, n_features):
+        if not isinstance(conditions, dict):
+            table = _as_table(conditions)
+            if not hasattr(table, "columns"):
+                table = np.asarray(table, dtype=object)
+                table = np.broadcast_to(table, (n, n_features)) if table.ndim == 1 else table
+            conditions = dict(zip(_names(table), (c.values for c in _columns(table))))
+        columns = {name: [None] * n for name in self.names_}
+        for name, given in conditions.items():
+            if name not in columns:
+                raise ValueError(
+                    f"conditions has the column {name!r}; the columns are {self.names_}."
+                )
+            values = given if np.ndim(given) else [given] * n
+            if len(values) != n:
+                raise ValueError(
+                    f"conditions has {len(values)} values of column {name!r} for n_samples={n}."
+                )
+            columns[name] = [None if _is_missing(value) else value for value in values]
+        if self.container_ == "array":
+            rows = np.empty((n, n_features), dtype=object)
+            for j, values in enumerate(columns.values()):
+                rows[:, j] = values
+            return rows
+        import importlib
+
+        return importlib.import_module(self.container_).DataFrame(columns)
 
     def present(self, rows):
         rows = as_array(rows)

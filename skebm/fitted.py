@@ -206,7 +206,11 @@ class FittedModel:
 
         def filled(model, v):
             observed = ~v.isnan()
-            v = torch.where(observed, v, model.start(len(v), noise))
+            # Means say nothing about the hidden units; draws would hold a chain in their mode.
+            # Mean field needs draws, since it cannot leave a point of symmetry.
+            at_means = model.visible.mean(model.b0).expand_as(v)
+            start = model.start(len(v), noise) if method == "mean_field" else at_means
+            v = torch.where(observed, v, start)
             if method == "sample":
                 v = run(model, v, noise, n_steps=n_steps, clamped=observed)
             elif method == "mean_field":

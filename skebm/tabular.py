@@ -2,9 +2,21 @@
 
 from typing import Literal
 
-from skebm._shared import NonNegativeInt, PositiveFloat, PositiveInt, estimator
+import numpy as np
+
+from skebm._shared import (
+    ArrayLike,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    Unvalidated,
+    estimator,
+    validated,
+)
 from skebm.base import BaseRBM, OfEncoding
 from skebm.encoding import Table
+from skebm.fitted import FittedModel
 from skebm.fitting import RateSchedule
 from skebm.rbm import Hidden, hidden_units
 
@@ -99,6 +111,98 @@ class CategoricalRBM(BaseRBM):
     row_type_ = OfEncoding()
     location_ = OfEncoding()
     scale_ = OfEncoding()
+
+    @validated
+    def conditional_proba(
+        self,
+        X: ArrayLike,
+        column: Unvalidated,
+        n_steps: PositiveInt = 100,
+        *,
+        random_state: Seed = 0,
+    ) -> np.ndarray:
+        """Probabilities of the categories of one column, given the other entries of each row.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Entries of the column itself are not used; others may be missing.
+        column : str or int
+            The name of a column of categories or booleans; in an array, its number.
+        n_steps : int, default=100
+            Sweeps of Gibbs sampling. The result is an average over the second half of them.
+        random_state : int, RandomState instance or None, default=0
+            None continues the random stream of the fit.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_categories)
+            In the order of `categories_` of this column; of booleans, False and True.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or if it is one of numbers.
+        """
+        j, part = self._conditional(X, column, n_steps, random_state)
+        if self.kinds_[j] == "bernoulli":
+            return np.hstack([1 - part, part])
+        if self.kinds_[j] != "categorical":
+            raise ValueError(f"Column {column!r} has numbers; use conditional_mean.")
+        return part
+
+    @validated
+    def conditional_mean(
+        self,
+        X: ArrayLike,
+        column: Unvalidated,
+        n_steps: PositiveInt = 100,
+        *,
+        random_state: Seed = 0,
+    ) -> np.ndarray:
+        """Expected values of one column of numbers, given the other entries of each row.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Entries of the column itself are not used; others may be missing.
+        column : str or int
+            The name of a column of numbers, of booleans or of categories that are numbers, as
+            ratings are; in an array, its number.
+        n_steps : int, default=100
+            Sweeps of Gibbs sampling. The result is an average over the second half of them.
+        random_state : int, RandomState instance or None, default=0
+            None continues the random stream of the fit.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+            It is not rounded, also for integers.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or if its categories are not numbers.
+        """
+        j, part = self._conditional(X, column, n_steps, random_state)
+        categories = self.categories_[j]
+        if categories is None:
+            return part[:, 0]
+        if categories.dtype.kind not in "biuf":
+            raise ValueError(
+                f"Column {column!r} has categories that are not numbers; use conditional_proba."
+            )
+        return part @ categories.astype(np.float64)
+
+    def _conditional(self, X, column, n_steps, random_state):
+        """The number of a column, and the means of its units given the other entries."""
+        fitted = FittedModel(self)
+        j = fitted.encoding.number_of(column)
+        rows = fitted.read(X, allow_nan=True)
+        of_column = fitted.encoding.column_of_unit(rows.shape[1]) == j
+        rows = np.where(of_column, np.nan, rows)
+        filled = fitted.fill(rows, self._noise(random_state), n_steps=n_steps)
+        return j, filled[:, of_column].astype(np.float64)
 
     def _encoding(self):
         return Table("categorical", self.handle_unknown, categories=self.categories)

@@ -584,6 +584,124 @@ def test_the_score_of_a_table_is_its_log_likelihood_whatever_the_columns(columns
     assert_allclose(rbm.score_samples(table), log_likelihood(rbm, table), rtol=1e-6)
 
 
+def deck(n=300):
+    """Two columns of categories, the second a number, and a boolean; all depend on each other."""
+    rng = np.random.default_rng(0)
+    red = rng.uniform(size=n) < 0.5
+    suits = np.where(red, rng.choice(["hearts", "diamonds"], n), rng.choice(["clubs", "spades"], n))
+    rank = np.where(suits == "clubs", 1, np.where(red, rng.choice([1, 2, 3], n), 3))
+    return pd.DataFrame({"suit": suits, "rank": rank, "red": red})
+
+
+@pytest.fixture(scope="module")
+def card_rbm():
+    return TabularRBM(4, kinds={"rank": "categorical"}, n_iter=60, random_state=0).fit(deck())
+
+
+def every_card(rbm):
+    """All rows, and their probabilities."""
+    suits, ranks = rbm.categories_[:2]
+    rows = pd.DataFrame(
+        [(s, r, red) for s in suits for r in ranks for red in (False, True)],
+        columns=["suit", "rank", "red"],
+    )
+    F = rbm.free_energy(rows).astype(float)
+    return rows, np.exp(-F) / np.exp(-F).sum()
+
+
+@pytest.mark.parametrize("known", [["rank", "red"], ["red"], ["rank"], []])
+def test_probabilities_and_means_given_the_other_entries_are_those_of_the_model(card_rbm, known):
+    rows, p = every_card(card_rbm)
+    asked = pd.DataFrame({"suit": ["clubs"] * 6, "rank": [1, 2, 3] * 2, "red": [False, True] * 3})
+    holes = asked.astype({"rank": object, "red": object})
+    holes.loc[:, [name for name in ("rank", "red") if name not in known]] = None
+    proba = card_rbm.conditional_proba(holes, "suit", n_steps=4000)
+    for i in range(6):
+        fits = np.all([rows[name] == asked[name][i] for name in known], axis=0) * p
+        expected = [fits[rows.suit == suit].sum() / fits.sum() for suit in card_rbm.categories_[0]]
+        assert_allclose(proba[i], expected, atol=0.05)
+    assert_allclose(proba.sum(1), 1, rtol=1e-5)
+
+
+def test_a_mean_is_that_of_categories_that_are_numbers_and_of_booleans(card_rbm):
+    asked = deck(5)
+    proba = card_rbm.conditional_proba(asked, "rank")
+    assert_allclose(card_rbm.conditional_mean(asked, "rank"), proba @ [1, 2, 3], rtol=1e-6)
+    assert_allclose(
+        card_rbm.conditional_mean(asked, "red"), card_rbm.conditional_proba(asked, "red")[:, 1]
+    )
+    other = asked.assign(rank=[3, 1, 2, 1, 1])
+    assert_array_equal(card_rbm.conditional_proba(other, "rank"), proba)  # it is not used itself
+    for call, match in (
+        (lambda: card_rbm.conditional_mean(asked, "suit"), "not numbers; use conditional_proba"),
+        (lambda: card_rbm.conditional_proba(asked, "colour"), "column='colour'; the columns are"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
+
+
+def test_numbers_have_the_mean_of_their_units(rbm):
+    table = weather(6)
+    mean = rbm.conditional_mean(table, "visitors", n_steps=200)
+    filled = rbm.impute(table.astype(object).assign(visitors=None), 200, random_state=0)
+    assert_allclose(np.rint(mean), filled.visitors, atol=1)
+    with pytest.raises(ValueError, match="has numbers; use conditional_mean"):
+        rbm.conditional_proba(table, "visitors")
+
+
+def test_samples_with_conditions_are_those_of_the_conditional_distribution(card_rbm):
+    rows, p = every_card(card_rbm)
+    given = {"rank": 3, "red": False}
+    drawn = card_rbm.sample(4000, 50, conditions=given, random_state=0)
+    assert drawn.dtypes.equals(deck().dtypes)
+    assert (drawn["rank"] == 3).all()
+    assert not drawn.red.any()
+    fits = ((rows["rank"] == 3) & ~rows.red) * p
+    for suit in card_rbm.categories_[0]:
+        expected = fits[rows.suit == suit].sum() / fits.sum()
+        assert_allclose((drawn.suit == suit).mean(), expected, atol=0.04)
+
+
+def test_conditions_are_a_dict_a_frame_or_rows(card_rbm):
+    frame = pd.DataFrame({"suit": ["clubs", None, "hearts"]})
+    drawn = card_rbm.sample(3, 20, conditions=frame, random_state=0)
+    assert drawn.suit[0] == "clubs"
+    assert drawn.suit[2] == "hearts"
+    again = card_rbm.sample(3, 20, conditions={"suit": ["clubs", None, "hearts"]}, random_state=0)
+    pd.testing.assert_frame_equal(drawn, again)
+    array = CategoricalRBM(4, n_iter=5, random_state=0).fit(deck()[["suit", "rank"]].to_numpy())
+    for conditions in ({0: "clubs"}, ["clubs", None], [["clubs", None]] * 3):
+        assert (array.sample(3, 5, conditions=conditions, random_state=0)[:, 0] == "clubs").all()
+    bits = BernoulliRBM(4, n_iter=2, random_state=0).fit(np.eye(4))
+    drawn = bits.sample(5, 5, conditions=[1, np.nan, np.nan, 0], random_state=0)
+    assert_array_equal(drawn[:, [0, 3]], np.tile([1.0, 0.0], (5, 1)))
+    assert len(np.unique(drawn, axis=0)) > 1
+    for model, conditions, match in (
+        (card_rbm, {"colour": "red"}, "has the column 'colour'; the columns are"),
+        (card_rbm, frame[:2], "2 values of column 'suit' for n_samples=3"),
+        (card_rbm, {"suit": "stars"}, "unknown category 'stars'"),
+        (bits, [1, 0], r"shape \(2,\); it must be that of a row, \(4,\)"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            model.sample(3, 5, conditions=conditions)
+    with pytest.raises(ValueError, match="conditions is for Gibbs sampling"):
+        card_rbm.sample(3, 5, conditions=frame, method="pt")
+
+
+def test_missing_entries_follow_the_known_ones_at_once():
+    # Two modes, which a chain does not leave: all features are on, or all are off.
+    rbm = BernoulliRBM(1, n_iter=1, random_state=0).fit(np.eye(10))
+    rbm.components_, rbm.intercept_hidden_ = np.full((1, 10), 12.0), np.array([-60.0])
+    rbm.intercept_visible_ = np.full(10, -6.0)
+    rbm.feature_means_ = np.full(10, 0.5)
+    X = np.full((200, 10), np.nan)
+    X[:100, :3], X[100:, :3] = 1, 0
+    for method in ("mean", "sample"):
+        filled = rbm.impute(X, 4, method=method, random_state=0)
+        assert_allclose(filled[:100].mean(), 1, atol=0.02)
+        assert_allclose(filled[100:].mean(), 0, atol=0.02)
+
+
 def test_missing_entries_that_run_away_are_said():
     rng = np.random.default_rng(0)
     X = 10 * rng.normal(size=(100, 12))
