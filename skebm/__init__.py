@@ -22,6 +22,7 @@ from skebm.evaluation import LogPartition, log_likelihood, log_partition, pseudo
 from skebm.imputer import RBMImputer
 from skebm.modes import ModeReport, mode_report
 from skebm.networks import DBNClassifier, DBNRegressor
+from skebm.outliers import RBMOutlierDetector
 from skebm.rbm import BernoulliRBM, DropoutRBM, GaussianRBM, PoissonRBM
 from skebm.sequences import contact_map, effective_couplings, sequence_weights, zero_sum_gauge
 from skebm.tabular import CategoricalRBM, TabularRBM
@@ -51,6 +52,7 @@ __all__ = [
     "PoissonRBM",
     "RBMClassifier",
     "RBMImputer",
+    "RBMOutlierDetector",
     "ReconstructionDisplay",
     "SamplesDisplay",
     "TabularRBM",

@@ -256,6 +256,7 @@ def of_all_kinds():
         "CategoricalRBM": (CategoricalRBM(**t), table()[["kind", "count"]].astype(str)),
         "TabularRBM": (TabularRBM(**t), table()),
         "RBMImputer": (RBMImputer(BernoulliRBM(**t), random_state=0), holes),
+        "left out": (RBMImputer(BernoulliRBM(gradient="cd", **t), random_state=0), holes),
         "RBMClassifier": (RBMClassifier(unlabeled=-1, **t | stopping), X, some),
         "generative": (RBMClassifier(objective="generative", **t), X, y),
         "DBN": (DBN((6, 4), n_iter=2, random_state=0), X),

@@ -154,6 +154,11 @@ CASES = {
         REAL[:, :2],
     ),
     "imputer": (RBMImputer(BernoulliRBM(6, n_iter=3, device="cuda:0")), HOLES, None),
+    "imputer, CD": (
+        RBMImputer(BernoulliRBM(6, gradient="cd", n_iter=3, device="cuda:0")),
+        HOLES,
+        None,
+    ),
 }
 #: The rows of these cases are moved to the device batch by batch.
 STREAMED = {"sparse rows"}
