@@ -118,7 +118,7 @@ class ChainsMixin:
             result = torch.where(torch.tensor(mask, device=rows.device), rows.to(result), result)
         elif mask is not None:  # to the last bit
             np.copyto(result, rows.toarray() if issparse(rows) else rows, where=mask)
-        return fitted.present(result)
+        return fitted.present(result, X)
 
     def _mask(self, clamped, shape):
         """A mask of the clamped units, given a mask in the shape of X or of a row of X."""
@@ -275,7 +275,7 @@ class ChainsMixin:
         fitted = FittedModel(self)
         rows = fitted.read(X, allow_nan=True)
         noise = self._noise(random_state)
-        return fitted.present(fitted.fill(rows, noise, n_steps=n_steps, method=method))
+        return fitted.present(fitted.fill(rows, noise, n_steps=n_steps, method=method), X)
 
     def _chains(self, n_chains, n_steps, method, init, temperature, marginal, random_state):
         """The model, the levels of "pt", where chains start, and an iterator over sweeps."""

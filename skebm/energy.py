@@ -239,11 +239,13 @@ class EnergyModel(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         """The fitted attributes, given a model that `_without_dropout` returned."""
         return self._parameters(model)
 
-    def _check_convergence(self, history, batches, missing):
+    def _check_convergence(self, history, batches, trainer, missing):
         errors = history.columns.get("reconstruction_error", ())
         rows = batches.probe[:, : batches.X.shape[1]]
         spread = (rows - rows.mean(0)) * self.encoding_.error_scale(rows)
-        of_means, excess = spread.square().mean().item(), missing.excess() if missing else 0.0
+        of_means, excess = spread.square().mean().item(), 0.0
+        if missing and not trainer.model.visible.is_discrete:
+            excess = missing.excess()
         # Draws of a row have its noise, whatever the model.
         sampled = self._trainer_settings().get("sample_rows", False)
         noise = (rows * (1 - rows)).mean().item() if sampled else 0.0

@@ -130,9 +130,12 @@ class FittedModel:
         """Validate X; return its rows with one column for each visible unit."""
         return self.estimator._read(X, reset=False, allow_nan=allow_nan)
 
-    def present(self, rows):
-        """Convert rows to the form that X had in `fit`."""
-        return self.encoding.present(rows)
+    def present(self, rows, like=None):
+        """Convert rows to the form that X had in `fit`, with the index of the data frame `like`."""
+        table = self.encoding.present(rows)
+        if hasattr(table, "index") and hasattr(like, "index"):
+            table.index = like.index
+        return table
 
     def visible_units(self, model, rows):
         """The visible units of rows: tensors (n, n_visible)."""

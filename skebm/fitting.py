@@ -145,7 +145,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
         """Whether training has converged, so that the remaining epochs are not needed."""
         return False
 
-    def _check_convergence(self, history, batches, missing):
+    def _check_convergence(self, history, batches, trainer, missing):
         """Warn if the model is worse than a constant one."""
 
     def _strata(self, targets):
@@ -216,7 +216,7 @@ class Trained(FittedAttributes, CallbackSupportMixin, BaseEstimator):
                 if resume:
                     fit.resume()
                 fit.run(task, **given)
-                self._check_convergence(history, batches, data.missing)
+                self._check_convergence(history, batches, trainer, data.missing)
                 self.__dict__.update(fit.result())
             task.call_on_fit_task_end(**given, reconstruction_attributes=dict)
         return self

@@ -6,11 +6,10 @@
 from dataclasses import field
 from typing import Any, Literal, Self
 
-import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from skebm._shared import PositiveInt, Seed, estimator
+from skebm._shared import PositiveInt, Seed, Unvalidated, estimator, validated
 from skebm._sklearn import (
     BaseEstimator,
     CallbackSupportMixin,
@@ -19,7 +18,6 @@ from skebm._sklearn import (
     fit_context,
 )
 from skebm.base import BaseRBM
-from skebm.encoding import Encoding, Table
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.parallel import current
 from skebm.fitted import FittedModel
@@ -41,9 +39,10 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
 
     Parameters
     ----------
-    estimator : BernoulliRBM or GaussianRBM, default=None
+    estimator : RBM without labels, default=None
         The model, which is cloned; its `n_iter` is the number of epochs. None is
-        `BernoulliRBM()`, for values in [0, 1].
+        `BernoulliRBM()`, for values in [0, 1]. Take a :class:`GaussianRBM` for other numbers, a
+        :class:`TabularRBM` for tables, and a :class:`CategoricalRBM` for categories.
     n_sweeps : int, default=1
         Gibbs sweeps of the missing values after each epoch; with `gradient="cd"` there are none.
     n_steps : int, default=100
@@ -74,6 +73,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
        approach. NIPS 6.
     .. [2] R. Salakhutdinov, A. Mnih, G. E. Hinton (2007). Restricted Boltzmann machines for
        collaborative filtering. ICML.
+    .. [3] D. B. Rubin (1987). Multiple imputation for nonresponse in surveys. Wiley.
 
     Examples
     --------
@@ -97,68 +97,92 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     random_state: Seed = None
 
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train the model on the observed values.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            NaN where a value is missing.
+        X : array-like or data frame of shape (n_samples, n_features)
+            NaN, None or pandas' NA where a value is missing.
         y : None
             Ignored; present for API consistency.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows.
 
         Returns
         -------
         self : object
+
+        Raises
+        ------
+        ValueError
+            If a feature has no value at all, or if the estimator is a classifier.
         """
         with current().guarded(), unchanged_on_error(self):
             task = self._init_callback_context(max_subtasks=1)
             task.call_on_fit_task_begin(estimator=self, X=X)
-            rows, rng = self._validate(X, reset=True), generator_of(self.random_state)
-            missing = current().exchange("missing entries", np.isnan(rows).all(axis=0))
-            if np.all(missing, axis=0).any():
-                empty = np.flatnonzero(np.all(missing, axis=0)).tolist()
-                raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
-            estimator = clone(BernoulliRBM() if self.estimator is None else self.estimator)
-            if isinstance(estimator._encoding(), Table) or is_classifier(estimator):
-                raise ValueError(
-                    f"RBMImputer needs an RBM of numbers without labels; got {estimator!r}. For "
-                    "tables, use `TabularRBM().fit(X).impute(X)`."
-                )
-            estimator.set_params(random_state=seed_of(rng))
-            vars(estimator)["_n_sweeps"] = self.n_sweeps
+            rng = generator_of(self.random_state)
+            model = clone(BernoulliRBM() if self.estimator is None else self.estimator)
+            if is_classifier(model):
+                raise ValueError(f"RBMImputer needs an RBM without labels; got {model!r}.")
+            model.set_params(random_state=seed_of(rng))
+            vars(model)["_n_sweeps"] = self.n_sweeps
             subtask = task.subcontext(task_name="training")
-            with subtask.propagate_callback_context(estimator):
+            with subtask.propagate_callback_context(model):
                 subtask.call_on_fit_task_begin(estimator=self, X=X)
-                self.estimator_ = estimator.fit(rows)
+                self.estimator_ = model.fit(X, sample_weight=sample_weight)
                 subtask.call_on_fit_task_end(estimator=self, X=X)
+            for name in ("n_features_in_", "feature_names_in_"):
+                if hasattr(model, name):
+                    setattr(self, name, getattr(model, name))
             self.seed_ = seed_of(rng)
             task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any) -> Any:
         """Fill in the missing values.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            NaN where a value is missing.
+        X : array-like or data frame of shape (n_samples, n_features)
+            Missing values as in `fit`.
 
         Returns
         -------
-        X_filled : ndarray of shape (n_samples, n_features)
+        X_filled : array or data frame of shape (n_samples, n_features)
+            For a model of tables, in the form of X in `fit`.
         """
-        check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        fitted = FittedModel(self.estimator_)
-        noise = Noise(self.seed_, fitted.device, shared=True)
-        return fitted.fill(X, noise, n_steps=self.n_steps, method=self.method)
+        return self._filled(X, self.method, 0)
 
-    def _validate(self, X, *, reset):
-        return Encoding().read(self, X, reset=reset, allow_nan=True)
+    @validated
+    def sample_imputations(self, X: Unvalidated, n_draws: PositiveInt = 5) -> list[Any]:
+        """Draws of the missing values given the observed ones, for multiple imputation [3]_.
+
+        Parameters
+        ----------
+        X : array-like or data frame of shape (n_samples, n_features)
+            Missing values as in `fit`.
+        n_draws : int, default=5
+
+        Returns
+        -------
+        imputations : list of `n_draws` arrays or data frames
+            As `transform` returns them; the random numbers depend on the draw, but not on the
+            other rows.
+        """
+        return [self._filled(X, "sample", k + 1) for k in range(n_draws)]
+
+    def _filled(self, X, method, draw):
+        check_is_fitted(self)
+        fitted = FittedModel(self.estimator_)
+        noise = Noise(self.seed_ + draw, fitted.device, shared=True)
+        rows = fitted.read(X, allow_nan=True)
+        return fitted.present(fitted.fill(rows, noise, n_steps=self.n_steps, method=method), X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
+        model = BernoulliRBM() if self.estimator is None else self.estimator
+        tags.input_tags = model.__sklearn_tags__().input_tags
+        tags.input_tags.allow_nan, tags.input_tags.sparse = True, False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -36,7 +36,7 @@ def with_missing(data, n_sweeps, leaves_out=False):
         return data
     if not any(current().exchange("missing entries", bool(np.isnan(data.rows).any()))):
         return data
-    missing = MissingEntries(data.rows, data.scaling, n_sweeps)
+    missing = MissingEntries(data.rows, data.scaling, n_sweeps, data.weight)
     if leaves_out:
         return data._replace(rows=missing.rows, left_out=missing.mask)
     return data._replace(rows=missing.rows, missing=missing)
@@ -52,15 +52,19 @@ class MissingEntries:
     scaling : Scaling
     n_sweeps : int
         Gibbs sweeps after each epoch.
+    weight : ndarray of shape (n_samples,), default=None
+        Weights of the rows in the means, with which the entries are filled in at first.
     """
 
-    def __init__(self, rows, scaling, n_sweeps):
+    def __init__(self, rows, scaling, n_sweeps, weight=None):
         self.mask, self.scaling, self.n_sweeps = np.isnan(rows), scaling, n_sweeps
         self.processes = current()
-        sums = np.nansum(rows, axis=0, dtype=np.float64), (~self.mask).sum(axis=0)
+        weight = np.ones(len(rows)) if weight is None else weight
+        sums = weight @ np.where(self.mask, 0.0, rows), weight @ ~self.mask
         total, n_observed = self.processes.total("means", sums)
         if (n_observed == 0).any():
-            raise ValueError("X has a feature with no value at all; leave it out.")
+            empty = np.flatnonzero(n_observed == 0).tolist()
+            raise ValueError(f"X has no value at all in the features {empty}; leave them out.")
         self.rows: np.ndarray = np.where(self.mask, (total / n_observed).astype(rows.dtype), rows)
         self.key = joblib.hash(rows)
 

@@ -4,6 +4,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 import torch
@@ -123,16 +124,80 @@ def test_features_without_a_value_are_named():
 def test_a_failed_fit_leaves_nothing_behind():
     X, _ = with_holes(pairs(60))
     X[:, 2] = np.nan
-    for imputer in (RBMImputer(BernoulliRBM(2)), RBMImputer(CategoricalRBM(2))):
+    for imputer in (RBMImputer(BernoulliRBM(2)), RBMImputer(RBMClassifier(2))):
         with pytest.raises(ValueError):  # noqa: PT011
             imputer.fit(X)
         assert not [name for name in vars(imputer) if name.endswith("_") or "callback" in name]
 
 
-@pytest.mark.parametrize("rbm", [CategoricalRBM(2), TabularRBM(2), RBMClassifier(2)])
-def test_only_models_of_numbers_without_labels_impute(rbm):
-    with pytest.raises(ValueError, match="needs an RBM of numbers without labels"):
-        RBMImputer(rbm).fit(with_holes(pairs(60))[0])
+def test_models_with_labels_do_not_impute():
+    with pytest.raises(ValueError, match="needs an RBM without labels"):
+        RBMImputer(RBMClassifier(2)).fit(with_holes(pairs(60))[0])
+
+
+def fruit(n=400, seed=0):
+    """A table whose columns all say whether the fruit is ripe, and the same with holes."""
+    rng = np.random.default_rng(seed)
+    ripe = rng.uniform(size=n) < 0.5
+    table = pd.DataFrame(
+        {
+            "colour": np.where(ripe, "red", "green"),
+            "sugar": np.where(ripe, 140, 60) + rng.integers(-9, 10, size=n),
+            "soft": ripe,
+        }
+    )
+    holes = table.astype({"sugar": "Int64", "soft": "boolean"}).mask(rng.uniform(size=(n, 3)) < 0.3)
+    kept = holes.notna().any(axis=1)
+    return table[kept], holes[kept]
+
+
+def test_tables_are_filled_in_with_their_types():
+    table, holes = fruit()
+    rbm = TabularRBM(8, gradient="cd", n_iter=60)
+    imputer = RBMImputer(rbm, n_steps=40, random_state=0).fit(holes)
+    filled = imputer.transform(holes)
+    assert filled.dtypes.equals(holes.dtypes)
+    assert list(imputer.feature_names_in_) == list(table)
+    missing = holes.isna()
+    for name in ("colour", "soft"):
+        assert (filled[name] == table[name])[missing[name]].mean() > 0.97
+    assert (filled.sugar - table.sugar)[missing.sugar].abs().mean() < 12
+    pd.testing.assert_frame_equal(imputer.transform(holes[30:40]), filled[30:40])
+    categories = holes[["colour"]].assign(twin=table.colour).to_numpy(dtype=object)
+    of_categories = RBMImputer(CategoricalRBM(4, n_iter=60, gradient="cd"), random_state=0)
+    filled = of_categories.fit_transform(categories)
+    assert (filled[:, 0] == filled[:, 1]).mean() > 0.97
+
+
+def test_several_imputations_are_draws():
+    # Half of the missing values are 1, whatever else is known.
+    rng = np.random.default_rng(0)
+    X = rng.integers(2, size=(400, 2)).astype(float)
+    X[:200, 0] = np.nan
+    imputer = RBMImputer(BernoulliRBM(2, n_iter=5), n_steps=20, random_state=0).fit(X)
+    draws = np.array(imputer.sample_imputations(X, n_draws=200))
+    assert draws.shape == (200, 400, 2)
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    assert_array_equal(draws[:, 200:], np.broadcast_to(X[200:], (200, 200, 2)))
+    assert_allclose(draws[:, :200, 0].mean(), 0.5, atol=0.1)
+    assert_allclose(draws[:, :200, 0].mean(0), imputer.transform(X)[:200, 0], atol=0.15)
+    assert_array_equal(imputer.sample_imputations(X[5:8], n_draws=3), draws[:3, 5:8])
+
+
+def test_weights_of_rows_are_those_of_repeated_rows():
+    X, _ = with_holes(pairs(40))
+    for rbm in (BernoulliRBM(3, n_iter=4, gradient="cd"), BernoulliRBM(3, n_iter=4)):
+        weight = np.arange(len(X)) % 3
+        weighted = RBMImputer(rbm, random_state=0).fit(X, sample_weight=weight)
+        plain = RBMImputer(rbm, random_state=0).fit(X)
+        assert abs(weighted.estimator_.components_ - plain.estimator_.components_).max() > 1e-3
+    repeated = RBMImputer(BernoulliRBM(3, n_iter=4, gradient="cd"), random_state=0)
+    weighted = RBMImputer(BernoulliRBM(3, n_iter=4, gradient="cd"), random_state=0)
+    weighted.fit(X, sample_weight=weight)
+    repeated.fit(np.repeat(X, weight, axis=0))
+    assert_allclose(
+        weighted.estimator_.components_, repeated.estimator_.components_, rtol=1e-4, atol=1e-6
+    )
 
 
 def test_values_that_the_machine_does_not_model_give_a_warning():
