@@ -191,9 +191,12 @@ def error(options):
     print("| 784-500-1000-10 | error, % | min, pre-training | min, fine-tuning | epochs |")
     print("|---|---|---|---|---|")
     n = options.tuning_epochs
-    for name, inputs in (("DBM, posterior inputs", True), ("DBM", False)):
-        wrong, second = tuned(dbm, n, posterior_inputs=inputs)
-        print(f"| {name} | {wrong:.2f} | {minutes:.0f} | {second:.0f} | {n} |", flush=True)
+    for name in ("DBM", "DBM, posterior inputs"):
+        if name in options.networks:
+            wrong, second = tuned(dbm, n, posterior_inputs=name != "DBM")
+            print(f"| {name} | {wrong:.2f} | {minutes:.0f} | {second:.0f} | {n} |", flush=True)
+    if "DBN" not in options.networks:
+        return
     layer = BernoulliRBM(
         gradient="cd",
         batch_size=100,
@@ -207,7 +210,7 @@ def error(options):
     dbn = DBN([clone(layer).set_params(n_components=size) for size in SIZES], random_state=0)
     _, first = timed(lambda: dbn.fit(X))
     _, of_one = tuned(dbn, 1)
-    n = max(1, int((minutes + second - first / 60) / of_one))
+    n = max(1, int((minutes + n * of_one - first / 60) / of_one))
     wrong, second = tuned(dbn, n)
     print(f"| DBN, in the same time | {wrong:.2f} | {first / 60:.0f} | {second:.0f} | {n} |")
 
@@ -253,6 +256,8 @@ def main():
     parser.add_argument("--pretraining-epochs", type=int, default=10, help="of each layer")
     parser.add_argument("--tuning-epochs", type=int, default=60)
     parser.add_argument("--tuning-rate", type=float, default=0.5)
+    names = ("DBM", "DBM, posterior inputs", "DBN")
+    parser.add_argument("--networks", nargs="+", choices=names, default=names)
     parser.add_argument("--dropout", type=float, default=0.25)
     parser.add_argument("--input-dropout", type=float, default=0.2)
     parser.add_argument("--max-norm", type=float, default=6.0)
