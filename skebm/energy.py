@@ -240,6 +240,8 @@ class EnergyModel(ChainsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
         return self._parameters(model)
 
     def _check_convergence(self, history, batches, trainer, missing):
+        if batches.left_out is not None:
+            return  # rows with means have errors of their own
         errors = history.columns.get("reconstruction_error", ())
         rows = batches.probe[:, : batches.X.shape[1]]
         spread = (rows - rows.mean(0)) * self.encoding_.error_scale(rows)

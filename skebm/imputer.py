@@ -22,7 +22,7 @@ from skebm.engine.noise import Noise, seed_of
 from skebm.engine.parallel import current
 from skebm.fitted import FittedModel
 from skebm.fitting import generator_of, unchanged_on_error
-from skebm.rbm import BernoulliRBM
+from skebm.tabular import TabularRBM
 
 
 @estimator
@@ -41,8 +41,8 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     ----------
     estimator : RBM without labels, default=None
         The model, which is cloned; its `n_iter` is the number of epochs. None is
-        `BernoulliRBM()`, for values in [0, 1]. Take a :class:`GaussianRBM` for other numbers, a
-        :class:`TabularRBM` for tables, and a :class:`CategoricalRBM` for categories.
+        `TabularRBM("auto", gradient="cd")`, for tables and for numbers on any scale. Take a
+        :class:`BernoulliRBM` for values in [0, 1], and a :class:`CategoricalRBM` for categories.
     n_sweeps : int, default=1
         Gibbs sweeps of the missing values after each epoch; with `gradient="cd"` there are none.
     n_steps : int, default=100
@@ -122,7 +122,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
             task = self._init_callback_context(max_subtasks=1)
             task.call_on_fit_task_begin(estimator=self, X=X)
             rng = generator_of(self.random_state)
-            model = clone(BernoulliRBM() if self.estimator is None else self.estimator)
+            model = clone(self._default() if self.estimator is None else self.estimator)
             if is_classifier(model):
                 raise ValueError(f"RBMImputer needs an RBM without labels; got {model!r}.")
             model.set_params(random_state=seed_of(rng))
@@ -172,6 +172,10 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         """
         return [self._filled(X, "sample", k + 1) for k in range(n_draws)]
 
+    @staticmethod
+    def _default():
+        return TabularRBM("auto", gradient="cd")
+
     def _filled(self, X, method, draw):
         check_is_fitted(self)
         fitted = FittedModel(self.estimator_)
@@ -181,7 +185,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        model = BernoulliRBM() if self.estimator is None else self.estimator
+        model = self._default() if self.estimator is None else self.estimator
         tags.input_tags = model.__sklearn_tags__().input_tags
         tags.input_tags.allow_nan, tags.input_tags.sparse = True, False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]

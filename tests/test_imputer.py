@@ -169,6 +169,36 @@ def test_tables_are_filled_in_with_their_types():
     assert (filled[:, 0] == filled[:, 1]).mean() > 0.97
 
 
+def test_the_default_takes_numbers_on_any_scale_and_tables():
+    rng = np.random.default_rng(0)
+    side = rng.choice([-1.0, 1.0], size=(300, 1))
+    X = 50 * side * [1, -1, 1] + rng.normal(size=(300, 3)) + [257, 0, 1e5]
+    holes, missing = with_holes(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filled = RBMImputer(random_state=0).fit_transform(holes)
+    told = missing & ~missing.all(axis=1, keepdims=True)
+    assert_array_equal(filled[~missing], X[~missing])
+    assert np.abs(filled - X)[told].mean() < 3
+    table, holes = fruit(100)
+    filled = RBMImputer(random_state=0).fit_transform(holes)
+    assert (filled.colour == table.colour).mean() > 0.95
+
+
+def test_most_ratings_may_be_missing():
+    # Users of two opposite tastes; 80 % of their ratings, from 1 to 5, are missing.
+    rng = np.random.default_rng(0)
+    likes = np.outer(rng.choice([-1, 1], 300), rng.choice([-1, 1], 30))
+    ratings = np.clip(np.rint(3 + 1.6 * likes + rng.normal(0, 0.5, size=(300, 30))), 1, 5)
+    holes, missing = with_holes(ratings, 0.8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        filled = RBMImputer(random_state=0).fit_transform(holes)
+    error = np.sqrt(np.square(filled - ratings)[missing].mean())
+    assert error < 0.7
+    assert ratings.std() > 1.5  # the error of means
+
+
 def test_several_imputations_are_draws():
     # Half of the missing values are 1, whatever else is known.
     rng = np.random.default_rng(0)

@@ -57,7 +57,7 @@ ORDER = {
     "skebm.conv": 26,
     "skebm.tabular": 26,
     "skebm.classifier": 26,
-    "skebm.imputer": 26,
+    "skebm.imputer": 26.5,
     "skebm.outliers": 26,
     "skebm.displays._common": 24,
     "skebm.displays._components": 25,
