@@ -9,7 +9,7 @@ scored; features are standardised; ten splits. All detectors have their default 
 the squared distance along whitened principal components, all but those with 0.01 % of the variance.
 Detectors of PyOD are left out where it is not installed.
 
-`--choose` compares numbers of hidden units and settings on the first five splits of these tables.
+`--choose` compares numbers of hidden units and variances on the same splits.
 """
 
 import argparse
@@ -101,9 +101,11 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
     detectors = {"RBMOutlierDetector": ours(RBMOutlierDetector())} | peers()
     if options.choose:
-        options.splits = 5
-        settings = [{"n_components": n} for n in (4, 8, 16, 32, 256)]
-        settings += [{"n_components": 8, "n_iter": 20}, {"n_components": 8, "variance": "fixed"}]
+        settings = [
+            {"n_components": n, "variance": variance}
+            for n in (4, 8, 16, 32)
+            for variance in ("learned", "fixed")
+        ]
         detectors = {
             str(given): ours(RBMOutlierDetector(GaussianRBM(**given))) for given in settings
         }
@@ -119,7 +121,7 @@ def main():
         seconds = (time.perf_counter() - begin) / options.splits
         cells = [f"{middle:.1f} ± {width / 2:.1f}" for middle, _, width in areas]
         mean = np.mean([m for _, m, _ in areas])
-        print(f"| {name} | {' | '.join(cells)} | {mean:.1f} | {seconds:.1f} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} | {mean:.2f} | {seconds:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

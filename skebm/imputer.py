@@ -122,7 +122,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
             task = self._init_callback_context(max_subtasks=1)
             task.call_on_fit_task_begin(estimator=self, X=X)
             rng = generator_of(self.random_state)
-            model = clone(self._default() if self.estimator is None else self.estimator)
+            model = clone(self._model())
             if is_classifier(model):
                 raise ValueError(f"RBMImputer needs an RBM without labels; got {model!r}.")
             model.set_params(random_state=seed_of(rng))
@@ -172,9 +172,8 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         """
         return [self._filled(X, "sample", k + 1) for k in range(n_draws)]
 
-    @staticmethod
-    def _default():
-        return TabularRBM("auto", gradient="cd")
+    def _model(self):
+        return TabularRBM("auto", gradient="cd") if self.estimator is None else self.estimator
 
     def _filled(self, X, method, draw):
         check_is_fitted(self)
@@ -185,8 +184,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        model = self._default() if self.estimator is None else self.estimator
-        tags.input_tags = model.__sklearn_tags__().input_tags
+        tags.input_tags = self._model().__sklearn_tags__().input_tags
         tags.input_tags.allow_nan, tags.input_tags.sparse = True, False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -28,9 +28,9 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     Parameters
     ----------
     estimator : RBM or DBM, default=None
-        The model, which is cloned. None is `GaussianRBM(8)`: with few hidden units, rare rows have
-        no units of their own. Take a :class:`BernoulliRBM` for binary rows, and a
-        :class:`TabularRBM` for tables.
+        The model, which is cloned. None is `GaussianRBM(8, variance="fixed")`: with few hidden
+        units, rare rows have no units of their own. Take a :class:`BernoulliRBM` for binary rows,
+        and a :class:`TabularRBM` for tables.
     contamination : float, default=0.1
         The share of outliers in the training rows, in (0, 0.5].
     random_state : int, RandomState instance or None, default=None
@@ -96,7 +96,7 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         with current().guarded(), unchanged_on_error(self):
             task = self._init_callback_context(max_subtasks=1)
             task.call_on_fit_task_begin(estimator=self, X=X)
-            model = clone(GaussianRBM(8) if self.estimator is None else self.estimator)
+            model = clone(self._model())
             model.set_params(random_state=seed_of(generator_of(self.random_state)))
             subtask = task.subcontext(task_name="training")
             with subtask.propagate_callback_context(model):
@@ -110,6 +110,9 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             self.offset_ = self._quantile(scores, sample_weight)
             task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self
+
+    def _model(self):
+        return GaussianRBM(8, variance="fixed") if self.estimator is None else self.estimator
 
     def _quantile(self, scores, sample_weight):
         """The score below which that share of the rows, by their weights, lies."""
@@ -163,6 +166,5 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        model = GaussianRBM(8) if self.estimator is None else self.estimator
-        tags.input_tags = model.__sklearn_tags__().input_tags
+        tags.input_tags = self._model().__sklearn_tags__().input_tags
         return tags
