@@ -35,7 +35,8 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     epoch [1]_. If the estimator has `gradient="cd"`, the model of a row leaves its missing values
     out [2]_: they are fixed at their means, and training maximises
     log p(v_observed | v_missing = means). This is the better choice if many values are missing.
-    `transform` fills in E[v_missing | v_observed].
+    `transform` fills in E[v_missing | v_observed], and `sample_imputations` gives several draws,
+    for multiple imputation [3]_.
 
     Parameters
     ----------
@@ -156,7 +157,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
 
     @validated
     def sample_imputations(self, X: Unvalidated, n_draws: PositiveInt = 5) -> list[Any]:
-        """Draws of the missing values given the observed ones, for multiple imputation [3]_.
+        """Draws of the missing values given the observed ones, for multiple imputation.
 
         Parameters
         ----------

@@ -1,6 +1,7 @@
 """The pages of the documentation: their code runs and prints what they say; their links exist."""
 
 import contextlib
+import inspect
 import io
 import re
 from pathlib import Path
@@ -102,6 +103,15 @@ def test_every_page_is_in_a_table_of_contents():
 def test_every_public_name_has_an_api_page():
     listed = re.findall(r"^   (\w+)$", (DOCS / "api" / "index.rst").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(skebm.__all__)
+
+
+@pytest.mark.parametrize("name", skebm.__all__)
+def test_a_docstring_has_the_references_that_it_cites(name):
+    thing = getattr(skebm, name)
+    methods = [m for n, m in inspect.getmembers(thing, callable) if n[0] != "_"]
+    for each in [thing, *methods]:
+        doc = inspect.getdoc(each) or ""
+        assert set(re.findall(r"\[(\d+)\]_", doc)) == set(re.findall(r"\.\. \[(\d+)\]", doc)), each
 
 
 def test_the_diagram_of_an_estimator_links_to_its_api_page():
