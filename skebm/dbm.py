@@ -230,7 +230,8 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         Since a layer of the model gets as much from above as from below, the first RBM is trained
         with two copies of the visible units and the last with two copies of the hidden units,
         which have the same weights; then weights and biases of layers in the middle are halved.
-        False starts from the weights of layers that are not trained.
+        False starts from the weights of layers that are not trained, which the centred gradient
+        makes possible [2]_.
     mean_field_sweeps : int, default=10
         Largest number of mean-field sweeps for a row in training. A sweep updates the odd layers
         and then the even ones, and never lowers the bound.
