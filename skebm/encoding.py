@@ -119,7 +119,7 @@ class Encoding:
 
     def with_conditions(self, conditions, n, n_features):
         """`n` rows in the form of X, with the given entries; the others are missing."""
-        rows = np.asarray(as_array(conditions), dtype=np.float64)
+        rows = self.flatten(np.asarray(as_array(conditions), dtype=np.float64))
         if rows.shape not in ((n_features,), (n, n_features)):
             raise ValueError(
                 f"conditions has the shape {rows.shape}; it must be that of a row, "

@@ -15,9 +15,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from skebm import (
+    DBM,
     BernoulliRBM,
     CategoricalRBM,
     Checkpoint,
+    ConvRBM,
+    RBMClassifier,
     TabularRBM,
     log_likelihood,
     log_partition,
@@ -686,6 +689,23 @@ def test_conditions_are_a_dict_a_frame_or_rows(card_rbm):
             model.sample(3, 5, conditions=conditions)
     with pytest.raises(ValueError, match="conditions is for Gibbs sampling"):
         card_rbm.sample(3, 5, conditions=frame, method="pt")
+
+
+def test_images_deep_and_labelled_models_take_conditions():
+    X = (np.random.default_rng(0).uniform(size=(40, 4, 4)) < 0.3).astype(float)
+    given = np.full((4, 4), np.nan)
+    given[:2] = 1
+    flat, y = X.reshape(40, 16), np.arange(40) % 2
+    settings = {"n_iter": 1, "random_state": 0}
+    images = ConvRBM(2, kernel_size=2, **settings).fit(X)
+    deep = DBM((4, 3), **settings).fit(flat)
+    labelled = RBMClassifier(4, **settings).fit(flat, y)
+    for model, conditions in ((images, given), (deep, given.ravel()), (labelled, given.ravel())):
+        drawn = model.sample(50, 3, conditions=conditions, random_state=0).reshape(50, 16)
+        assert (drawn[:, :8] == 1).all()
+        assert 0 < drawn[:, 8:].mean() < 1
+    with pytest.raises(ValueError, match="conditions and y cannot be combined"):
+        labelled.sample(2, 3, y=1, conditions=given.ravel())
 
 
 def test_missing_entries_follow_the_known_ones_at_once():
