@@ -78,6 +78,7 @@ def machine(options, *, last=None):
         n_iter=options.epochs,
         random_state=options.seed,
         verbose=options.verbose,
+        device=options.device,
     )
 
 
@@ -97,7 +98,8 @@ def data(options):
 def fitted(options, X):
     """The trained model, and the minutes of its training; or one that was saved."""
     if options.load:
-        return joblib.load(options.load)
+        dbm, minutes = joblib.load(options.load)
+        return dbm.set_params(device="cpu"), minutes
     dbm, seconds = timed(lambda: machine(options).fit(X))
     if options.save:
         joblib.dump((dbm, seconds / 60), options.save)
@@ -220,7 +222,7 @@ def samples(options):
     X, y, X_test, y_test = data(options)
     top = RBMClassifier(SIZES[1], objective="generative")
     if options.load:
-        dbm, minutes = joblib.load(options.load)
+        dbm, minutes = fitted(options, X)
     else:
         dbm = machine(options, last=top)
         minutes = timed(lambda: dbm.fit(X, y))[1] / 60
@@ -268,9 +270,11 @@ def main():
     parser.add_argument("--save", metavar="PATH", help="where to write the model")
     parser.add_argument("--load", metavar="PATH", help="a model that was written")
     parser.add_argument("--validate", action="store_true", help="without the test rows")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where the model is trained")
     parser.add_argument("--verbose", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     TABLES[options.table](options)
 
 
