@@ -643,6 +643,19 @@ class EarlyStopping:
         return self.n_bad >= self.patience
 
 
+def fit_inner(owner, model, task, X, sample_weight):
+    """Train the model of a meta-estimator, in a subtask; the owner gets its features."""
+    subtask = task.subcontext(task_name="training")
+    with subtask.propagate_callback_context(model):
+        subtask.call_on_fit_task_begin(estimator=owner, X=X)
+        model.fit(X, sample_weight=sample_weight)
+        subtask.call_on_fit_task_end(estimator=owner, X=X)
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(model, name):
+            setattr(owner, name, getattr(model, name))
+    return model
+
+
 def generator_of(random_state):
     """The generator of a fit; all processes that train one model have the same numbers."""
     rng, processes = check_random_state(random_state), current()

@@ -21,7 +21,7 @@ from skebm.base import BaseRBM
 from skebm.engine.noise import Noise, seed_of
 from skebm.engine.parallel import current
 from skebm.fitted import FittedModel
-from skebm.fitting import generator_of, unchanged_on_error
+from skebm.fitting import fit_inner, generator_of, unchanged_on_error
 from skebm.tabular import TabularRBM
 
 
@@ -128,14 +128,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
                 raise ValueError(f"RBMImputer needs an RBM without labels; got {model!r}.")
             model.set_params(random_state=seed_of(rng))
             vars(model)["_n_sweeps"] = self.n_sweeps
-            subtask = task.subcontext(task_name="training")
-            with subtask.propagate_callback_context(model):
-                subtask.call_on_fit_task_begin(estimator=self, X=X)
-                self.estimator_ = model.fit(X, sample_weight=sample_weight)
-                subtask.call_on_fit_task_end(estimator=self, X=X)
-            for name in ("n_features_in_", "feature_names_in_"):
-                if hasattr(model, name):
-                    setattr(self, name, getattr(model, name))
+            self.estimator_ = fit_inner(self, model, task, X, sample_weight)
             self.seed_ = seed_of(rng)
             task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)
         return self

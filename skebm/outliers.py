@@ -12,7 +12,7 @@ from skebm._sklearn import BaseEstimator, CallbackSupportMixin, fit_context
 from skebm.energy import EnergyModel
 from skebm.engine.noise import seed_of
 from skebm.engine.parallel import current
-from skebm.fitting import generator_of, unchanged_on_error
+from skebm.fitting import fit_inner, generator_of, unchanged_on_error
 from skebm.rbm import GaussianRBM
 from skebm.tensors import as_array, check_weights, returns_like_x
 
@@ -98,14 +98,7 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
             task.call_on_fit_task_begin(estimator=self, X=X)
             model = clone(self._model())
             model.set_params(random_state=seed_of(generator_of(self.random_state)))
-            subtask = task.subcontext(task_name="training")
-            with subtask.propagate_callback_context(model):
-                subtask.call_on_fit_task_begin(estimator=self, X=X)
-                self.estimator_ = model.fit(X, sample_weight=sample_weight)
-                subtask.call_on_fit_task_end(estimator=self, X=X)
-            for name in ("n_features_in_", "feature_names_in_"):
-                if hasattr(model, name):
-                    setattr(self, name, getattr(model, name))
+            self.estimator_ = fit_inner(self, model, task, X, sample_weight)
             scores = as_array(self.score_samples(X))
             self.offset_ = self._quantile(scores, sample_weight)
             task.call_on_fit_task_end(estimator=self, X=X, reconstruction_attributes=dict)

@@ -144,12 +144,12 @@ class CategoricalRBM(BaseRBM):
         ValueError
             If there is no such column, or if it is one of numbers.
         """
-        j, part = self._conditional(X, column, n_steps, random_state)
-        if self.kinds_[j] == "bernoulli":
-            return np.hstack([1 - part, part])
-        if self.kinds_[j] != "categorical":
+        fitted = FittedModel(self)
+        j = fitted.encoding.number_of(column)
+        if self.kinds_[j] not in ("bernoulli", "categorical"):
             raise ValueError(f"Column {column!r} has numbers; use conditional_mean.")
-        return part
+        part = self._conditional(fitted, X, j, n_steps, random_state)
+        return np.hstack([1 - part, part]) if self.kinds_[j] == "bernoulli" else part
 
     @validated
     def conditional_mean(
@@ -184,25 +184,23 @@ class CategoricalRBM(BaseRBM):
         ValueError
             If there is no such column, or if its categories are not numbers.
         """
-        j, part = self._conditional(X, column, n_steps, random_state)
+        fitted = FittedModel(self)
+        j = fitted.encoding.number_of(column)
         categories = self.categories_[j]
-        if categories is None:
-            return part[:, 0]
-        if categories.dtype.kind not in "biuf":
+        if categories is not None and categories.dtype.kind not in "biuf":
             raise ValueError(
                 f"Column {column!r} has categories that are not numbers; use conditional_proba."
             )
-        return part @ categories.astype(np.float64)
+        part = self._conditional(fitted, X, j, n_steps, random_state)
+        return part[:, 0] if categories is None else part @ categories.astype(np.float64)
 
-    def _conditional(self, X, column, n_steps, random_state):
-        """The number of a column, and the means of its units given the other entries."""
-        fitted = FittedModel(self)
-        j = fitted.encoding.number_of(column)
+    def _conditional(self, fitted, X, j, n_steps, random_state):
+        """The means of the units of column j, given the other entries of each row."""
         rows = fitted.read(X, allow_nan=True)
         of_column = fitted.encoding.column_of_unit(rows.shape[1]) == j
         rows = np.where(of_column, np.nan, rows)
         filled = fitted.fill(rows, self._noise(random_state), n_steps=n_steps)
-        return j, filled[:, of_column].astype(np.float64)
+        return filled[:, of_column].astype(np.float64)
 
     def _encoding(self):
         return Table("categorical", self.handle_unknown, categories=self.categories)
