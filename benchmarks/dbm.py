@@ -13,7 +13,8 @@ Salakhutdinov and Hinton (2009) report −84.62 for the bound.
 
 Samples: the label is held fixed, and chains start from independent pixels. The judge is
 scikit-learn's MLPClassifier, trained on the grey images, as in `dbn_samples.py`; it sees the means
-of the pixels given the mean-field means of the first layer of a sample.
+of the pixels given the mean-field means of the first layer of a sample. `--picture` writes ten
+samples of each class after 1000 steps, a row for each.
 
 With `--validate`, 10,000 of the training rows stand for the test rows: settings are chosen so.
 """
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 from classifier_mnist import spread, timed
 from data import mnist
-from dbn_samples import judge, variety
+from dbn_samples import judge, picture, variety
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
@@ -243,6 +244,8 @@ def samples(options):
         ratio = variety(rows, labels) / variety(X_test, y_test)
         cells = [str(n_steps), f"{right.mean():.1f}", f"{ratio:.2f}", *(f"{r:.0f}" for r in right)]
         print(f"| {' | '.join(cells)} |", flush=True)
+        if options.picture and n_steps == 1000:
+            picture(rows.reshape(10, 100, -1)[:, :10], options.picture)
 
 
 TABLES = {"likelihood": likelihood, "error": error, "cost": cost, "samples": samples}
@@ -267,6 +270,7 @@ def main():
     parser.add_argument("--levels", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", metavar="PATH", help="where to write some of the samples")
     parser.add_argument("--save", metavar="PATH", help="where to write the model")
     parser.add_argument("--load", metavar="PATH", help="a model that was written")
     parser.add_argument("--validate", action="store_true", help="without the test rows")
