@@ -149,7 +149,8 @@ class BaseRBM(FittedArrays, EnergyModel):
         """Validate the arguments of `fit`; return the data to train on."""
         encoding = self.encoding_ if resume else self._encoding()
         X, sample_weight = encoding.keep_weighted(X, sample_weight)
-        rows = self._read(X, reset=not resume, allow_nan=self._n_sweeps is not None)
+        takes_missing = self._n_sweeps is not None
+        rows = self._read(X, reset=not resume, allow_nan=takes_missing, sample_weight=sample_weight)
         if sample_weight is not None:
             sample_weight = check_weights(sample_weight, rows, dtype=np.float64)
         targets, weight = self._validate_targets(
@@ -165,12 +166,12 @@ class BaseRBM(FittedArrays, EnergyModel):
         data = TrainingData(rows, targets, weight, scaling, dtype)
         return with_missing(data, self._n_sweeps, self._resolved_gradient().paired)
 
-    def _read(self, X, *, reset, allow_nan=False):
+    def _read(self, X, *, reset, allow_nan=False, sample_weight=None):
         """Validate X; return its rows with one column for each visible unit."""
         encoding = self._encoding()
         if not reset:
             encoding.load(self.encoding_)
-        rows = encoding.read(self, X, reset=reset, allow_nan=allow_nan)
+        rows = encoding.read(self, X, reset=reset, allow_nan=allow_nan, sample_weight=sample_weight)
         if reset:
             self.encoding_: Any = encoding
         elif encoding.reads_nan and not allow_nan and np.isnan(rows).any():
@@ -370,8 +371,8 @@ class BaseRBM(FittedArrays, EnergyModel):
         def free_energy(model, v):
             return (model.free_energy(v) + fitted.log_volume(model)) * self.temperature
 
-        unknown = self.temperature * self.encoding_.log_unknown(X)
-        return fitted.apply(free_energy, X) - unknown
+        of_rows = self.temperature * self.encoding_.log_of_rows(X)
+        return fitted.apply(free_energy, X) - of_rows
 
     @returns_like_x
     def score_samples(self, X: Any) -> np.ndarray:

@@ -248,7 +248,7 @@ class ChainsMixin:
         X: ArrayLike,
         n_steps: PositiveInt = 100,
         *,
-        method: Literal["mean", "sample", "mean_field"] = "mean",
+        method: Literal["mean", "sample", "mean_field", "reconstruction"] = "mean",
         random_state: Seed = None,
     ) -> Any:
         """Fill in missing values, given the observed ones of the row.
@@ -259,11 +259,12 @@ class ChainsMixin:
             NaN where a value is missing.
         n_steps : int, default=100
             Sweeps of Gibbs sampling with the observed features clamped.
-        method : {"mean", "sample", "mean_field"}, default="mean"
+        method : {"mean", "sample", "mean_field", "reconstruction"}, default="mean"
             "mean": E[v_missing | v_observed], averaged over the second half of the sweeps.
             "sample": the missing values after the last sweep, a draw from
             p(v_missing | v_observed); a row without any value becomes a sample of the model.
             "mean_field": `n_steps` mean-field updates; only the start is random.
+            "reconstruction": two mean-field updates that start at the means of the features.
         random_state : int, RandomState instance or None, default=None
             None continues the random stream of the fit.
 
@@ -275,7 +276,8 @@ class ChainsMixin:
         fitted = FittedModel(self)
         rows = fitted.read(X, allow_nan=True)
         noise = self._noise(random_state)
-        return fitted.present(fitted.fill(rows, noise, n_steps=n_steps, method=method), X)
+        filled = fitted.fill(rows, noise, n_steps=n_steps, method=method)
+        return fitted.present(filled, X, keep=True)
 
     def _chains(self, n_chains, n_steps, method, init, temperature, marginal, random_state):
         """The model, the levels of "pt", where chains start, and an iterator over sweeps."""

@@ -163,7 +163,7 @@ class PosteriorRBM(PosteriorAttributes, BaseRBM):
             "train the DBM instead."
         )
 
-    def _read(self, X, *, reset, allow_nan=False):
+    def _read(self, X, *, reset, allow_nan=False, sample_weight=None):
         rows = self.dbm_._read(X, reset=reset, allow_nan=allow_nan)
         n_first, n_second = self.dbm_._sizes[:2]
         q = self.dbm_.transform(X)[:, n_first : n_first + n_second]
@@ -590,7 +590,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
                 return model.log_weight(v, n_draws, noise) - fitted.log_volume(model)
             return model.bound(v, MOST_SWEEPS).double() - fitted.log_volume(model)
 
-        return fitted.apply(total, X) + self.encoding_.log_unknown(X)
+        return fitted.apply(total, X) + self.encoding_.log_of_rows(X)
 
     # Classes, if the last layer is a classifier
 
@@ -677,7 +677,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         """Names of the features, if X had column names that are all strings."""
         return self.estimators_[0].feature_names_in_
 
-    def _read(self, X, *, reset, allow_nan=False):
+    def _read(self, X, *, reset, allow_nan=False, sample_weight=None):
         first, takes_nan = self.estimators_[0], self.encoding_.reads_nan
         rows = first._read(X, reset=reset, allow_nan=allow_nan or takes_nan)
         if takes_nan and not allow_nan and np.isnan(rows).any():

@@ -8,6 +8,7 @@ An encoding learns its fitted state (numpy arrays and plain Python objects) from
 """
 
 import math
+import re
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from skebm.engine.units import (
     ScaledGaussian,
     Units,
 )
+from skebm.quantiles import expected, grid_of, log_slopes, on_grid, place, quantile_bins
 from skebm.tensors import as_array, as_rows, check_weights, in_double
 
 
@@ -55,7 +57,7 @@ class Encoding:
         """X and the weights; a subclass may leave out the rows of weight zero."""
         return X, sample_weight
 
-    def read(self, estimator, X, *, reset, allow_nan=False):
+    def read(self, estimator, X, *, reset, allow_nan=False, sample_weight=None):
         """Validate X; return its rows as numbers, with one column for each visible unit."""
         try:
             rows = validate_data(
@@ -101,8 +103,8 @@ class Encoding:
         """What a difference of encoded rows is multiplied by, for errors in the data's units."""
         return 1.0
 
-    def log_unknown(self, X):
-        """The log-probability of the entries of X with unknown categories: (n_samples,) or 0."""
+    def log_of_rows(self, X):
+        """What differs from row to row in log p(row) = log p(units) − log_volume + log_of_rows."""
         return 0.0
 
     def column_of_unit(self, n_visible):
@@ -113,8 +115,8 @@ class Encoding:
         """Reshape an array that has the shape of X, or of one row of X, to that of rows."""
         return array
 
-    def present(self, rows):
-        """Convert rows to the form that X had in `fit`."""
+    def present(self, rows, given=None):
+        """Convert rows to the form that X had in `fit`; entries that `given` has stay."""
         return rows
 
     def with_conditions(self, conditions, n, n_features):
@@ -189,7 +191,7 @@ class Images(Standardised):
         """The axis of an image that runs over its channels."""
         return 2 if self.channels_last else 0
 
-    def read(self, estimator, X, *, reset, allow_nan=False):
+    def read(self, estimator, X, *, reset, allow_nan=False, sample_weight=None):
         X = np.asarray(X) if isinstance(X, list) else as_rows(X)
         given, shape = None, None
         if getattr(X, "ndim", 2) in (3, 4):
@@ -263,24 +265,32 @@ class Images(Standardised):
                 return array.reshape(*array.shape[: -len(shape)], -1)
         return array
 
-    def present(self, rows):
+    def present(self, rows, given=None):
         return rows.reshape(len(rows), *self.input_shape_)
 
 
-#: The kinds of columns of a table, in the order of their units.
-KINDS = ("gaussian", "continuous", "bernoulli", "categorical")
+#: The kinds of units of a table, in their order.
+UNIT_KINDS = ("gaussian", "continuous", "bernoulli", "categorical")
+
+#: The kinds of columns. A column that is binned has categorical units and a continuous one.
+KINDS = (*UNIT_KINDS, "binned")
 
 
 class Table(Standardised):
     """Columns of several kinds: a number is one unit, a category column one unit per category.
 
-    Units are grouped by the kind of their column, in the order of KINDS. Columns of the kind
-    "gaussian" are standardised.
+    Units are grouped by their kinds, in the order of UNIT_KINDS. Columns of the kind "gaussian"
+    are standardised. A number of a "binned" column is a bin, one unit per bin, and a position in
+    the bin, one more unit; this unit is left out if all bins are atoms.
 
     Parameters
     ----------
     kinds : "auto", "categorical" or dict
         The kind of all columns, or a dict from names to kinds; other kinds are inferred.
+    numbers : {"gaussian", "binned"}
+        The inferred kind of numbers.
+    n_bins : int
+        Bins of a column, at most about so many.
     handle_unknown : {"error", "ignore"}
         "ignore" treats a category that was not seen in `fit` as missing.
     takes_missing : bool
@@ -291,10 +301,18 @@ class Table(Standardised):
     reads_nan = True
 
     def __init__(
-        self, kinds="auto", handle_unknown="error", takes_missing=False, categories="auto"
+        self,
+        kinds="auto",
+        handle_unknown="error",
+        takes_missing=False,
+        categories="auto",
+        numbers="gaussian",
+        n_bins=20,
     ):
         super().__init__()
         self.kinds = kinds
+        self.numbers = numbers
+        self.n_bins = n_bins
         self.categories = categories
         self.handle_unknown = handle_unknown
         self.takes_missing = takes_missing
@@ -312,7 +330,7 @@ class Table(Standardised):
         kept = np.flatnonzero(sample_weight)
         return safe_indexing(_as_table(X), kept), sample_weight[kept]
 
-    def read(self, estimator, X, *, reset, allow_nan=False):
+    def read(self, estimator, X, *, reset, allow_nan=False, sample_weight=None):
         takes_missing = allow_nan or self.takes_missing
         X = _as_table(X)
         if hasattr(X, "columns"):
@@ -334,14 +352,14 @@ class Table(Standardised):
                     f"{type(estimator).__name__} does not accept; use TabularRBM."
                 )
         if reset:
-            self._learn_columns(X, columns)
+            self._learn_columns(X, columns, sample_weight)
         of_unit = self.column_of_unit(0)
         rows = np.empty((len(X), len(of_unit)), dtype=self.row_type_)
         for j, column in enumerate(columns):  # one column after the other: rows may be many
             rows[:, of_unit == j] = self._units_of_column(j, column, may_fill=not reset)
         return rows
 
-    def _learn_columns(self, X, columns):
+    def _learn_columns(self, X, columns, sample_weight):
         """Learn the kinds, categories and types of the columns of all processes."""
         processes = current()
         found = processes.exchange("columns without values", [c.missing.all() for c in columns])
@@ -352,6 +370,12 @@ class Table(Standardised):
         given = self._given_categories(columns)
         self.n_rows_ = processes.total("the number of rows", len(X))
         self.kinds_ = self._kinds_of(columns, given)
+        for column, kind in zip(columns, self.kinds_):
+            if column.type == "time" and kind not in ("gaussian", "binned"):
+                raise ValueError(
+                    f"Column {column.name!r} has times, which cannot be {kind!r}; convert it to "
+                    "numbers or strings."
+                )
         categories = [
             None
             if kind != "categorical"
@@ -365,12 +389,24 @@ class Table(Standardised):
             None if of_processes[0] is None else _union(name, of_processes)
             for name, of_processes in zip(self.names_, sets)
         ]
-        values = [c.known.astype(np.int64) if c.type == "int" else np.empty(0) for c in columns]
+        whole = [c.known if c.type in ("int", "time") else np.empty(0) for c in columns]
+        values = [numbers.astype(np.int64) for numbers in whole]
         ends = [(int(v.min()), int(v.max())) if len(v) else None for v in values]
-        #: Smallest and largest value of columns of integers.
+        #: Smallest and largest value of columns of integers and of times.
         self.ranges_: list[Any] = [
             _range_of_all(of_processes) for of_processes in zip(*processes.exchange("ranges", ends))
         ]
+        #: The bins of columns that are binned, and the grids of their values.
+        self.bins_: list[Any] = [None] * len(columns)
+        self.grids_: list[Any] = [None] * len(columns)
+        for j, column in enumerate(columns):
+            if self.kinds_[j] == "binned":
+                values, weights = _distinct_values(column, sample_weight)
+                self.grids_[j] = grid = grid_of(values)
+                values = values.astype(np.float64)
+                self.bins_[j] = quantile_bins(
+                    values, weights, self.n_bins, grid[1] if grid else 0.0
+                )
         self.value_types_ = [column.type for column in columns]
         self.container_ = _container(X)
         types = X.dtypes if hasattr(X, "columns") else [X.dtype] * len(columns)
@@ -429,7 +465,7 @@ class Table(Standardised):
                 )
         given = given | dict.fromkeys(categories, "categorical")
         of_type = {"bool": "bernoulli", None: "categorical"}
-        return [given.get(c.name, of_type.get(c.type, "gaussian")) for c in columns]
+        return [given.get(c.name, of_type.get(c.type, self.numbers)) for c in columns]
 
     def _units_of_column(self, j, column, may_fill=True):
         """The units of column j; NaN if an entry is missing or unknown.
@@ -437,14 +473,18 @@ class Table(Standardised):
         If entries cannot be filled in, since nothing is fitted yet, none may be unknown.
         """
         categories, missing = self.categories_[j], column.missing
-        n_units = 1 if categories is None else len(categories)
-        units = np.full((len(missing), n_units), np.nan)
+        units = np.full((len(missing), sum(self._units_of_kind(j).values())), np.nan)
         if categories is None:
             if column.type is None and len(column.known):
                 raise ValueError(
                     f"Column {column.name!r} has the value {column.known[0]!r}, where numbers were "
                     "in `fit`."
                 )
+            if self.kinds_[j] == "binned":
+                k, position = place(self.bins_[j], column.known.astype(np.float64))
+                one_hot = k[:, None] == np.arange(len(self.bins_[j]))
+                units[~missing] = np.column_stack([position, one_hot])[:, -units.shape[1] :]
+                return units
             units[~missing, 0] = column.known.astype(np.float64)
             if self.kinds_[j] != "gaussian" and ((units < 0) | (units > 1)).any():
                 raise ValueError(
@@ -487,21 +527,27 @@ class Table(Standardised):
         )
         return encoder.fit(categories[:, None]).transform(known[:, None])
 
-    def log_unknown(self, X):
-        # An unknown category has the probability 1 / (n + 1), with n training rows.
+    def log_of_rows(self, X):
+        # An unknown category has the probability 1 / (n + 1), with n training rows; so has a
+        # number that is in no bin.
         total = np.zeros(len(X))
-        if self.handle_unknown == "ignore":
-            for column, categories in zip(_columns(_as_table(X)), self.categories_):
-                if categories is not None and len(column.known):
-                    unknown = self._one_hot(categories, column).sum(1) == 0
-                    total[~column.missing] -= unknown * np.log1p(self.n_rows_)
+        for column, categories, bins in zip(_columns(_as_table(X)), self.categories_, self.bins_):
+            unknown = np.zeros(len(column.known), dtype=bool)
+            if categories is not None and self.handle_unknown == "ignore" and len(unknown):
+                unknown = self._one_hot(categories, column).sum(1) == 0
+            elif bins is not None:
+                x = column.known.astype(np.float64)
+                k, position = place(bins, x)
+                unknown = (x < bins[k, 0]) | (x > bins[k, -1])
+                total[~column.missing] -= log_slopes(bins, k, position)
+            total[~column.missing] -= unknown * np.log1p(self.n_rows_)
         return total.astype(self.row_type_)
 
     # The units
 
     def visible_units(self, temperature) -> Units:
         """The visible units of a model of these columns."""
-        sizes = {kind: self._sizes(kind) for kind in KINDS}
+        sizes = {kind: self._sizes(kind) for kind in UNIT_KINDS}
         kinds: dict[str, Units] = {
             "gaussian": ScaledGaussian(torch.zeros(sum(sizes["gaussian"])), temperature),
             "continuous": ContinuousBernoulli(),
@@ -509,24 +555,33 @@ class Table(Standardised):
         }
         if sizes["categorical"]:
             kinds["categorical"] = Categorical(sizes["categorical"])
-        parts = [(kinds[kind], sum(sizes[kind])) for kind in KINDS if sizes[kind]]
+        parts = [(kinds[kind], sum(sizes[kind])) for kind in UNIT_KINDS if sizes[kind]]
         return parts[0][0] if len(parts) == 1 else Mixed(parts)
 
-    def _sizes(self, kind):
-        """The number of units of each column of a kind."""
-        of_kind = (c for c, k in zip(self.categories_, self.kinds_) if k == kind)
-        return [1 if categories is None else len(categories) for categories in of_kind]
+    def _units_of_kind(self, j):
+        """The numbers of units of column j, by their kinds."""
+        kind, bins = self.kinds_[j], self.bins_[j]
+        if kind == "categorical":
+            return {kind: len(self.categories_[j])}
+        if kind != "binned":
+            return {kind: 1}
+        position = {"continuous": 1} if (bins[:, 0] < bins[:, -1]).any() else {}
+        return position | {"categorical": len(bins)}
 
-    def _order(self):
-        """The numbers of the columns, in the order of their units."""
-        return [j for kind in KINDS for j, k in enumerate(self.kinds_) if k == kind]
+    def _sizes(self, kind):
+        """The numbers of units of a kind, of the columns that have some."""
+        sizes = (self._units_of_kind(j).get(kind, 0) for j in range(len(self.kinds_)))
+        return [size for size in sizes if size]
 
     def error_scale(self, like):
         return 1.0  # columns of different units have no common error
 
     def column_of_unit(self, n_visible):
-        sizes = [1 if c is None else len(c) for c in self.categories_]
-        return np.concatenate([np.full(sizes[j], j) for j in self._order()])
+        sizes = [self._units_of_kind(j) for j in range(len(self.kinds_))]
+        columns = [
+            [j] * of_kind.get(kind, 0) for kind in UNIT_KINDS for j, of_kind in enumerate(sizes)
+        ]
+        return np.concatenate(columns).astype(int)
 
     def fit(self, rows, sample_weight):
         self.location_, self.scale_ = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
@@ -542,6 +597,19 @@ class Table(Standardised):
         return self.names_.index(column)
 
     # And back
+
+    def numbers_of(self, j, part):
+        """The means of column j, which has numbers, given those of its units: (n_samples,)."""
+        bins, grid = self.bins_[j], self.grids_[j]
+        if bins is None:
+            whole = self.value_types_[j] in ("int", "time")
+            return part[:, 0].astype(np.float64) if whole else part[:, 0]
+        shares = part[:, -len(bins) :].astype(np.float64)
+        position = part[:, 0] if part.shape[1] > len(bins) else np.full(len(part), 0.5)
+        means = expected(bins, shares, position.astype(np.float64))
+        if grid is not None:  # a draw, whose bin is certain, lies on the grid
+            means = np.where(shares.max(1) == 1, on_grid(grid, means), means)
+        return means
 
     def with_conditions(self, conditions, n, n_features):
         if not isinstance(conditions, dict):
@@ -571,20 +639,29 @@ class Table(Standardised):
 
         return importlib.import_module(self.container_).DataFrame(columns)
 
-    def present(self, rows):
+    def present(self, rows, given=None):
         rows = as_array(rows)
         unit_columns, columns = self.column_of_unit(rows.shape[1]), []
+        of_given = [None] * len(self.names_) if given is None else _columns(_as_table(given))
         for j, (categories, kind) in enumerate(zip(self.categories_, self.value_types_)):
             part = rows[:, unit_columns == j]
             if categories is not None:
                 column = categories[part.argmax(1)]
             elif kind == "bool":
-                column = part[:, 0] > 0.5
-            elif kind == "int":  # as in `fit`: no value that was not between those seen
+                column = self.numbers_of(j, part) > 0.5
+            elif kind in ("int", "time"):  # as in `fit`: no value that was not between those seen
                 low, high = self.ranges_[j]
-                column = np.rint(part[:, 0].astype(np.float64)).clip(low, high).astype(np.int64)
+                column = np.rint(self.numbers_of(j, part)).clip(low, high).astype(np.int64)
+            elif self.kinds_[j] == "bernoulli":
+                column = (part[:, 0] > 0.5) * 1.0
             else:
-                column = (part[:, 0] > 0.5) * 1.0 if self.kinds_[j] == "bernoulli" else part[:, 0]
+                column = self.numbers_of(j, part)
+            known = of_given[j]
+            if known is not None and kind in ("int", "float", "time"):
+                # Units do not have all numbers: those that were given are taken as they are.
+                column = np.where(known.missing, column, known.values).astype(column.dtype)
+            if kind == "time":
+                column = column.astype(f"{_kind_of_time(self.column_types_[j])}8[us]")
             columns.append(column)
         if self.container_ == "array":
             (dtype,) = set(self.column_types_)
@@ -665,7 +742,7 @@ class Column(NamedTuple):
     name: Any
     values: np.ndarray  # numbers, or objects; NaN where an entry of numbers is missing
     missing: np.ndarray  # a mask
-    type: str | None  # "bool", "int", "float", or None for anything else
+    type: str | None  # "bool", "int", "float", "time" (microseconds), or None for anything else
 
     @property
     def known(self):
@@ -700,6 +777,9 @@ def _names(X):
 def _column(name, column):
     dtype = column.dtype
     is_category = hasattr(dtype, "categories") and hasattr(dtype, "ordered")
+    if _is_time(dtype):
+        values = _microseconds(column)
+        return Column(name, values, np.isnan(values), "time")
     if is_category or not hasattr(column, "to_numpy"):
         values = np.asarray(column, dtype=object if is_category else None)
     elif getattr(dtype, "kind", "O") in "biuf" and not isinstance(dtype, np.dtype):
@@ -731,6 +811,26 @@ def _column(name, column):
     return Column(name, numbers, missing, "int" if whole else "float")
 
 
+def _is_time(dtype):
+    """Whether a type is one of dates, times or durations, of numpy, pandas or polars."""
+    return getattr(dtype, "kind", "") in ("M", "m") or str(dtype).startswith(("Date", "Duration"))
+
+
+def _kind_of_time(dtype):
+    """numpy's character for durations, "m", or for times, "M"."""
+    return "m" if str(dtype).lower().startswith(("timedelta", "duration")) else "M"
+
+
+def _microseconds(column):
+    """Times in microseconds since 1970 (UTC), durations in microseconds; NaN if missing."""
+    kind = _kind_of_time(column.dtype)
+    times = column.to_numpy() if hasattr(column, "to_numpy") else column
+    if times.dtype.kind == "O":  # times of pandas with a zone
+        times = column.to_numpy(dtype=f"{kind}8[us]")
+    times = times.astype(f"{kind}8[us]")
+    return np.where(np.isnat(times), np.nan, times.astype(np.int64))
+
+
 _NUMBERS = {"b": "bool", "i": "int", "u": "int", "f": "float"}
 
 
@@ -754,6 +854,17 @@ def _union(name, categories):
     """The categories of all processes, given those of each."""
     known = [values for values in categories if len(values)]
     return _sorted(name, np.concatenate(known))
+
+
+def _distinct_values(column, sample_weight):
+    """The distinct values of a column of all processes, sorted, and the sums of their weights."""
+    known = column.known
+    weights = np.ones(len(known)) if sample_weight is None else sample_weight[~column.missing]
+    values, index = np.unique(known, return_inverse=True)
+    pair = values, np.bincount(index, weights, minlength=len(values))
+    values, weights = (np.concatenate(p) for p in zip(*current().exchange("quantiles", pair)))
+    values, index = np.unique(values, return_inverse=True)
+    return values, np.bincount(index, weights)
 
 
 def _range_of_all(ranges):
@@ -855,15 +966,20 @@ def _frame(container, names, columns, types):
     if container == "polars":
         import polars as pl  # X was such a data frame
 
-        triples = zip(names, columns, types)
-        return pl.DataFrame(
-            [pl.Series(name, list(c), dtype=getattr(pl, t, None)) for name, c, t in triples]
-        )
+        def polars_series(name, column, kind):
+            if column.dtype.kind not in "Mm":
+                return pl.Series(name, list(column), dtype=getattr(pl, kind, None))
+            words = re.findall("='([^']*)'", kind)  # the unit and the zone
+            return pl.Series(name, column).cast(getattr(pl, kind.split("(")[0])(*words))
+
+        return pl.DataFrame(list(map(polars_series, names, columns, types)))
     import pandas as pd
 
     def typed(column, kind):
         if isinstance(kind, dict):
             return pd.Categorical(column, categories=kind["categories"], ordered=kind["ordered"])
+        if column.dtype.kind == "M" and ("tz=" in kind or ", " in kind):  # a type with a zone
+            return pd.Series(column).dt.tz_localize("UTC").astype(kind)
         return pd.Series(column.astype(object) if kind == "object" else column).astype(kind)
 
     series = [pd.Series(typed(column, t), name=n) for n, column, t in zip(names, columns, types)]

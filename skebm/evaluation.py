@@ -328,7 +328,7 @@ def pseudo_likelihood(
         return model.pseudo_log_likelihood(v, torch.as_tensor(drawn, device=v.device))
 
     known = fitted.apply(scores, X, row_size=lambda model: model.change_size(n_flips))
-    return known + fitted.encoding.log_unknown(X)
+    return known + fitted.encoding.log_of_rows(X)
 
 
 def kept_log_partition(estimator):

@@ -27,6 +27,10 @@ from skebm.fitting import level_of_caller
 BROKEN = 0.05
 
 
+#: Updates of missing entries by `method="reconstruction"`.
+N_RECONSTRUCTIONS = 2
+
+
 class FittedModel:
     """A fitted RBM of this package: converts its arrays to a model of tensors and back.
 
@@ -130,9 +134,12 @@ class FittedModel:
         """Validate X; return its rows with one column for each visible unit."""
         return self.estimator._read(X, reset=False, allow_nan=allow_nan)
 
-    def present(self, rows, like=None):
-        """Convert rows to the form that X had in `fit`, with the index of the data frame `like`."""
-        table = self.encoding.present(rows)
+    def present(self, rows, like=None, *, keep=False):
+        """Convert rows to the form that X had in `fit`, with the index of the data frame `like`.
+
+        With `keep`, the entries of `like` that are not missing stay as they are.
+        """
+        table = self.encoding.present(rows, like if keep else None)
         if hasattr(table, "index") and hasattr(like, "index"):
             table.index = like.index
         return table
@@ -216,8 +223,9 @@ class FittedModel:
             v = torch.where(observed, v, start)
             if method == "sample":
                 v = run(model, v, noise, n_steps=n_steps, clamped=observed)
-            elif method == "mean_field":
-                v = mean_field(model, v, n_steps=n_steps, clamped=observed)
+            elif method in ("mean_field", "reconstruction"):
+                n_updates = n_steps if method == "mean_field" else N_RECONSTRUCTIONS
+                v = mean_field(model, v, n_steps=n_updates, clamped=observed)
             else:
                 v = conditional_mean(model, v, noise, n_steps=n_steps, clamped=observed)
             return self.rows(model, v)

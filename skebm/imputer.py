@@ -35,21 +35,24 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     epoch [1]_. If the estimator has `gradient="cd"`, the model of a row leaves its missing values
     out [2]_: they are fixed at their means, and training maximises
     log p(v_observed | v_missing = means). This is the better choice if many values are missing.
-    `transform` fills in E[v_missing | v_observed], and `sample_imputations` gives several draws,
-    for multiple imputation [3]_.
+    `transform` fills in E[v_missing | v_observed] or an approximation of it, and
+    `sample_imputations` gives several draws, for multiple imputation [3]_.
 
     Parameters
     ----------
     estimator : RBM without labels, default=None
         The model, which is cloned; its `n_iter` is the number of epochs. None is
-        `TabularRBM("auto", gradient="cd")`, for tables and for numbers on any scale. Take a
-        :class:`BernoulliRBM` for values in [0, 1], and a :class:`CategoricalRBM` for categories.
+        `TabularRBM("auto", gradient="cd", learning_rate=0.03, n_iter=100)`, for tables and for
+        numbers on any scale. Take a :class:`BernoulliRBM` for values in [0, 1], and a
+        :class:`CategoricalRBM` for categories.
     n_sweeps : int, default=1
         Gibbs sweeps of the missing values after each epoch; with `gradient="cd"` there are none.
     n_steps : int, default=100
         Sweeps for each row in `transform`.
-    method : {"mean", "mean_field"}, default="mean"
-        What to fill in, as in :meth:`BernoulliRBM.impute`.
+    method : {"auto", "mean", "mean_field", "reconstruction"}, default="auto"
+        What to fill in, as in :meth:`BernoulliRBM.impute`. "auto" is "reconstruction" if the
+        estimator has `gradient="cd"`: then, as in training, missing values are at their means
+        when the hidden units see them. Else it is "mean".
     random_state : int, RandomState instance or None, default=None
         Seeds training, and the random numbers of `transform`. These are the same for every row,
         so the values that are filled in do not depend on the other rows.
@@ -94,7 +97,7 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     estimator: BaseRBM | None = field(default=None, kw_only=False)
     n_sweeps: PositiveInt = 1
     n_steps: PositiveInt = 100
-    method: Literal["mean", "mean_field"] = "mean"
+    method: Literal["auto", "mean", "mean_field", "reconstruction"] = "auto"
     random_state: Seed = None
 
     @fit_context(prefer_skip_nested_validation=False)
@@ -146,7 +149,12 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         X_filled : array or data frame of shape (n_samples, n_features)
             For a model of tables, in the form of X in `fit`.
         """
-        return self._filled(X, self.method, 0)
+        check_is_fitted(self)
+        method = self.method
+        if method == "auto":
+            left_out = self.estimator_._resolved_gradient().paired
+            method = "reconstruction" if left_out else "mean"
+        return self._filled(X, method, 0)
 
     @validated
     def sample_imputations(self, X: Unvalidated, n_draws: PositiveInt = 5) -> list[Any]:
@@ -167,14 +175,16 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         return [self._filled(X, "sample", k + 1) for k in range(n_draws)]
 
     def _model(self):
-        return TabularRBM("auto", gradient="cd") if self.estimator is None else self.estimator
+        default = TabularRBM("auto", gradient="cd", learning_rate=0.03, n_iter=100)
+        return default if self.estimator is None else self.estimator
 
     def _filled(self, X, method, draw):
         check_is_fitted(self)
         fitted = FittedModel(self.estimator_)
         noise = Noise(self.seed_ + draw, fitted.device, shared=True)
         rows = fitted.read(X, allow_nan=True)
-        return fitted.present(fitted.fill(rows, noise, n_steps=self.n_steps, method=method), X)
+        filled = fitted.fill(rows, noise, n_steps=self.n_steps, method=method)
+        return fitted.present(filled, X, keep=True)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

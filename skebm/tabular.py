@@ -192,7 +192,9 @@ class CategoricalRBM(BaseRBM):
                 f"Column {column!r} has categories that are not numbers; use conditional_proba."
             )
         part = self._conditional(fitted, X, j, n_steps, random_state)
-        return part[:, 0] if categories is None else part @ categories.astype(np.float64)
+        if categories is None:
+            return fitted.encoding.numbers_of(j, part)
+        return part @ categories.astype(np.float64)
 
     def _conditional(self, fitted, X, j, n_steps, random_state):
         """The means of the units of column j, given the other entries of each row."""
@@ -216,15 +218,20 @@ class TabularRBM(CategoricalRBM):
     Each column has visible units of one kind; all columns share the hidden units [1]_ ::
 
         "gaussian"     numbers: v = (x − location)/σ, p(v | h) = N(f, 1), with σ learned
+        "binned"       numbers: a bin, softmax of f, and a position in it, p(u | h) ∝ exp(u f)
         "continuous"   numbers in [0, 1], if `kinds` says so: p(v | h) ∝ exp(v f)
         "bernoulli"    booleans: P(v = 1 | h) = σ(f)
         "categorical"  anything else: one unit a category, softmax of f
 
     where f = b + h·W, and P(h_j = 1 | v) = σ(c_j + W_j·v) are the features that `transform`
-    gives. Missing entries (NaN, None, pandas' NA) are allowed in all methods. In training they are
-    the state of a Gibbs chain or, with `gradient="cd"`, left out, as in
-    :class:`RBMImputer`; `transform` and `score_samples` fill in means given the other entries. The
-    result for a row does not depend on other rows.
+    gives. The bins are those of the quantiles of the training rows; x = Q(u), the quantile function
+    of the bin. So the samples of a column have any distribution that the training rows have: values
+    that are common (each of them is a bin), gaps, several modes, long tails, steps and decimals.
+
+    Dates, times and durations are numbers. Missing entries (NaN, None, pandas' NA) are allowed in
+    all methods. In training they are the state of a Gibbs chain or, with `gradient="cd"`, left out,
+    as in :class:`RBMImputer`; `transform` and `score_samples` fill in means given the other
+    entries. The result for a row does not depend on other rows.
 
     `sample`, `gibbs`, `impute` and `inverse_transform` return rows in the form of X in `fit`: for
     a data frame (pandas or polars), a data frame with the same columns and types. Integers are
@@ -252,6 +259,13 @@ class TabularRBM(CategoricalRBM):
         A dict from names (or numbers) of columns to their kinds; the kind of other columns
         follows from their type. Numbers that are 0 or 1 may be declared as "bernoulli", numbers
         that stand for categories as "categorical".
+    numbers : {"gaussian", "binned"}, default="gaussian"
+        The kind of the columns of numbers that `kinds` does not name. "gaussian" has few units
+        and is soon trained: take it for small tables, for features, and to fill in entries. Take
+        "binned" for samples, and for columns that are far from a normal distribution, with
+        more updates: `n_iter` of several hundred.
+    n_bins : int, default=20
+        Bins of a column, of about equal shares. A value with at least such a share is a bin.
 
     Attributes
     ----------
@@ -263,6 +277,8 @@ class TabularRBM(CategoricalRBM):
         The kind of each column.
     categories_ : list of ndarrays or None
         The categories of each column that has some, sorted.
+    bins_ : list of ndarrays or None
+        For each column that is binned, the quantile functions of the bins: (n_bins, 17).
     column_types_ : list
         Types of the columns.
     row_type_ : str
@@ -283,8 +299,12 @@ class TabularRBM(CategoricalRBM):
     Notes
     -----
     `score_samples` is a log-likelihood (a density for numbers), with log Z from annealed importance
-    sampling; for rows with missing entries it scores the filled row. `sample_chains` returns
-    visible units, not columns.
+    sampling; for rows with missing entries it scores the filled row. The density of a number that
+    is binned is that of its bin and position over dQ/du. A number that is a bin by itself has a
+    probability instead, of which this is a lower bound: its position, which says nothing, is ½. A
+    number outside of all bins belongs to the nearest one, and likelihoods then take 1 / (n + 1) for
+    its probability, where n is the number of training rows. `sample_chains` returns visible units,
+    not columns.
 
     References
     ----------
@@ -317,6 +337,10 @@ class TabularRBM(CategoricalRBM):
     learning_rate_schedule: RateSchedule = "linear"
     hidden: Hidden = "bernoulli"
     kinds: Literal["auto"] | dict = "auto"
+    numbers: Literal["gaussian", "binned"] = "gaussian"
+    n_bins: PositiveInt = 20
+
+    bins_ = OfEncoding()
 
     _epochs = (5000, 20, 500)
     _n_sweeps = 1
@@ -325,4 +349,6 @@ class TabularRBM(CategoricalRBM):
         return False  # scores of tables of any kinds can be compared
 
     def _encoding(self):
-        return Table(self.kinds, self.handle_unknown, True, self.categories)
+        return Table(
+            self.kinds, self.handle_unknown, True, self.categories, self.numbers, self.n_bins
+        )

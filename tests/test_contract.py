@@ -78,6 +78,7 @@ VARIANTS = [
     skebm.RBMClassifier(n_components=32, objective="discriminative", hidden="spin", n_iter=20),
     PoissonRBM(hidden="spin", n_iter=5),
     TabularRBM(kinds={0: "gaussian"}, gradient="cd", n_iter=5),
+    TabularRBM(numbers="binned", n_bins=4, n_iter=5),
     GaussianRBM(gradient="pcd", optimizer="adam", n_iter=10),
     GaussianRBM(temperature=2.0, learning_rate_schedule="invscaling", n_iter=10),
 ]

@@ -80,7 +80,12 @@ CHOICES = {
     GaussianRBM: {**ENERGY, **HIDDEN, "variance": ["learned", "fixed", "unit"]},
     PoissonRBM: {**ENERGY, "hidden": ["bernoulli", "spin"]},
     CategoricalRBM: {**ENERGY, **HIDDEN, "handle_unknown": ["error", "ignore"]},
-    TabularRBM: {**ENERGY, **HIDDEN, "handle_unknown": ["error", "ignore"]},
+    TabularRBM: {
+        **ENERGY,
+        **HIDDEN,
+        "handle_unknown": ["error", "ignore"],
+        "numbers": ["gaussian", "binned"],
+    },
     ConvRBM: {
         **ENERGY,
         "kernel_size": [1, 2, 5],

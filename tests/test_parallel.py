@@ -177,11 +177,13 @@ def test_other_estimators_with_full_batches_are_those_of_one_process(two, estima
 
 
 def test_facts_of_all_rows_are_learned(four):
-    rbm = TabularRBM("auto", n_iter=1, random_state=0)
+    rbm = TabularRBM("auto", n_iter=1, kinds={"count": "binned"}, random_state=0)
     X = table()
     alone, (other, *_) = clone(rbm).fit(X), four.results(fit_share, rbm, X)
     assert other.n_components_ == alone.n_components_
     for ours, theirs in zip(other.categories_, alone.categories_):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(other.bins_, alone.bins_):
         np.testing.assert_array_equal(ours, theirs)
     assert other.encoding_.ranges_ == alone.encoding_.ranges_
     assert other.encoding_.column_types_ == alone.encoding_.column_types_
@@ -255,6 +257,7 @@ def of_all_kinds():
         "ConvRBM": (ConvRBM(kernel_size=3, pool_size=2, **t), X),
         "CategoricalRBM": (CategoricalRBM(**t), table()[["kind", "count"]].astype(str)),
         "TabularRBM": (TabularRBM(**t), table()),
+        "bins": (TabularRBM(numbers="binned", n_bins=4, **t), table()),
         "RBMImputer": (RBMImputer(BernoulliRBM(**t), random_state=0), holes),
         "left out": (RBMImputer(BernoulliRBM(gradient="cd", **t), random_state=0), holes),
         "RBMClassifier": (RBMClassifier(unlabeled=-1, **t | stopping), X, some),

@@ -43,6 +43,7 @@ ORDER = {
     "skebm.tensors": 1,
     "skebm.diagnostics": 20,
     "skebm.sequences": 23,
+    "skebm.quantiles": 19,
     "skebm.encoding": 20,
     "skebm.fitting": 21,
     "skebm.fitted": 22,

@@ -71,9 +71,8 @@ def test_kinds_are_inferred_and_can_be_set(rbm):
             TabularRBM(4, kinds=wrong).fit(table)
     with pytest.raises(ValueError, match=r"'degrees' has values outside of \[0, 1\]"):
         TabularRBM(4, kinds={"degrees": "continuous"}).fit(table)
-    table["day"] = pd.Timestamp("2020-01-01")
-    with pytest.raises(ValueError, match="'day' is of type datetime64"):
-        TabularRBM(4).fit(table)
+    binned = TabularRBM(4, n_iter=1, numbers="binned", kinds={"degrees": "gaussian"}).fit(table)
+    assert binned.kinds_[1::3] == ["gaussian", "binned"]
 
 
 @pytest.mark.parametrize("method", ["sample", "gibbs", "impute", "inverse_transform"])
@@ -347,6 +346,7 @@ def test_kinds_do_not_depend_on_the_range_of_the_training_rows():
         declared.transform(X * [1, 2])
 
 
+DAYS = pd.to_datetime(["2020-03-01", "2020-03-05", "2020-02-01"] * 2)
 COLUMNS = {
     "int64": [3, 5, 4, 3, 5, 4],
     "uint8": [3, 5, 4, 3, 5, 4],
@@ -369,21 +369,25 @@ COLUMNS = {
     "object of int": np.array([3, None, 4, 3, 5, 4], dtype=object),
     "object of str": np.array(["a", None, "b", "a", "a", "b"], dtype=object),
     "constant": [7, 7, 7, 7, 7, 7],
+    "datetime64[s]": DAYS,
+    "datetime64[ns]": [*DAYS[:5], None],
+    "datetime64[us, Europe/Paris]": DAYS.tz_localize("Europe/Paris"),
+    "timedelta64[us]": DAYS - DAYS[0],
+    "timestamp[ns][pyarrow]": [*DAYS[:5], None],
 }
 
 
+@pytest.mark.parametrize("numbers", ["gaussian", "binned"])
 @pytest.mark.parametrize("name", COLUMNS)
-def test_every_type_of_column_comes_back_as_it_was(name):
+def test_every_type_of_column_comes_back_as_it_was(name, numbers):
     values = COLUMNS[name]
     plain = " " in name or name == "constant"
     column = pd.Series(values) if plain else pd.Series(values, dtype=name)
     table = pd.DataFrame({"column": column, "other": np.arange(6) * 1.0})
-    rbm = TabularRBM(2, n_iter=1, random_state=0).fit(table)
+    rbm = TabularRBM(2, n_iter=1, numbers=numbers, random_state=0).fit(table)
     is_category = "str" in name or "category" in name
-    is_bool = "bool" in name
-    assert rbm.kinds_[0] == (
-        "categorical" if is_category else "bernoulli" if is_bool else "gaussian"
-    )
+    is_bool, is_time = "bool" in name, "time" in name
+    assert rbm.kinds_[0] == ("categorical" if is_category else "bernoulli" if is_bool else numbers)
     filled = rbm.impute(table, n_steps=4, random_state=0)
     drawn = rbm.sample(50, 5, random_state=0)
     known = column.notna()
@@ -392,7 +396,9 @@ def test_every_type_of_column_comes_back_as_it_was(name):
     for result in (filled, drawn):
         assert result.column.dtype == column.dtype
         seen = set(column[known])
-        if is_category or is_bool or name == "constant":
+        if is_time:
+            assert result.column.between(column.min(), column.max()).all()
+        elif is_category or is_bool or name == "constant":
             assert set(result.column) <= seen
         elif "float" not in name.lower() and "double" not in name:
             assert all(value in range(3, 6) for value in result.column)
@@ -408,8 +414,6 @@ def test_every_type_of_column_comes_back_as_it_was(name):
             r"'c' has values of several types, \['int', 'str'\]; convert it to strings",
         ),
         ([None, None, None], "'c' has no value at all; remove it"),
-        (pd.to_datetime(["2020-01-01"] * 3), "'c' is of type datetime64.*; convert it to numbers"),
-        (pd.to_timedelta([1, 2, 3]), "'c' is of type timedelta64.*; convert it to numbers"),
         ([1j, 2j, 3j], "'c' is of type complex128; convert it to numbers"),
         ([1.0, np.inf, 3.0], "'c' has the value infinity"),
     ],
@@ -452,12 +456,19 @@ def test_a_polars_frame_comes_back_as_one():
         },
         schema={"n": polars.Int16, "x": polars.Float32, "b": polars.Boolean, "s": polars.String},
     )
+    table = table.with_columns(day=DAYS[:4].to_numpy().astype("M8[D]"))
+    table = table.with_columns(
+        time=polars.col("day").cast(polars.Datetime("ms", "Europe/Paris")),
+        gap=polars.col("day") - polars.col("day").min(),
+    )
     rbm = TabularRBM(2, n_iter=1, random_state=0).fit(table)
-    assert rbm.kinds_ == ["gaussian", "gaussian", "bernoulli", "categorical"]
+    assert rbm.kinds_[:4] == ["gaussian", "gaussian", "bernoulli", "categorical"]
     assert_array_equal(rbm.feature_names_in_, table.columns)
-    for result in (rbm.sample(5, 5), rbm.impute(table, n_steps=4)):
+    filled = rbm.impute(table, n_steps=4)
+    for result in (rbm.sample(5, 5), filled):
         assert result.schema == table.schema
-        assert result.null_count().row(0) == (0, 0, 0, 0)
+        assert sum(result.null_count().row(0)) == 0
+    assert filled.select("day", "time", "gap").equals(table.select("day", "time", "gap"))
 
 
 @pytest.mark.parametrize("Estimator", [CategoricalRBM, TabularRBM])

@@ -113,6 +113,7 @@ CASES = {
     "categorical": (CategoricalRBM(8), CODES, None),
     "categorical, tempering": (CategoricalRBM(8, gradient="pt"), CODES, None),
     "table": (TabularRBM(8), TABLE, None),
+    "bins": (TabularRBM(8, numbers="binned", n_bins=4), TABLE, None),
     "dropout of units": (DropoutRBM(8), BINARY, None),
     "dropout of weights": (DropoutRBM(8, drop="weights"), BINARY, None),
     "dropout by energy": (DropoutRBM(8, drop="energy"), BINARY, None),
