@@ -28,9 +28,9 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
     Parameters
     ----------
     estimator : RBM or DBM, default=None
-        The model, which is cloned. None is `GaussianRBM(8, variance="fixed")`: with few hidden
-        units, rare rows have no units of their own. Take a :class:`BernoulliRBM` for binary rows,
-        and a :class:`TabularRBM` for tables.
+        The model, which is cloned. None is `GaussianRBM(8, variance="fixed", hidden="spin")`: with
+        few hidden units, rare rows have no units of their own. Take a :class:`BernoulliRBM` for
+        binary rows, and a :class:`TabularRBM` for tables.
     contamination : float, default=0.1
         The share of outliers in the training rows, in (0, 0.5].
     random_state : int, RandomState instance or None, default=None
@@ -105,7 +105,11 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return self
 
     def _model(self):
-        return GaussianRBM(8, variance="fixed") if self.estimator is None else self.estimator
+        return (
+            GaussianRBM(8, variance="fixed", hidden="spin")
+            if self.estimator is None
+            else self.estimator
+        )
 
     def _quantile(self, scores, sample_weight):
         """The score below which that share of the rows, by their weights, lies."""
