@@ -111,7 +111,7 @@ def main():
             for variance in ("learned", "fixed")
             for hidden in ("bernoulli", "spin")
         ]
-        detectors = {
+        detectors = {"IsolationForest": forest} | {
             str(given): ours(RBMOutlierDetector(GaussianRBM(**given))) for given in settings
         }
     print(f"| AUC, % | {' | '.join(TABLES)} | mean | s |\n|{'---|' * (len(TABLES) + 3)}")

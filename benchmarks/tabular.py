@@ -71,6 +71,7 @@ def insurance():
 
 
 TABLES = {load.__name__: load for load in (cars, titanic, diamonds, insurance)}
+DEVICE = "cpu"  # `--device` sets it
 CLASSIFIERS = ("logistic regression", "random forest")
 
 
@@ -95,15 +96,21 @@ def accuracy(kind, train, test, target):
 # What draws the rows: functions of the training rows, the target, a seed and the number of epochs
 
 
-def model(n_rows):
-    """The model that the tables are about: 40,000 updates, but no more than 1000 epochs."""
-    n_epochs = int(np.clip(40_000 / -(-n_rows // 50), 20, 1000))
-    return TabularRBM(512, numbers="binned", gradient=PCD(n_steps=5), n_iter=n_epochs)
+def model(train):
+    """The model that the tables are about: 40,000 updates, but no more than 1000 epochs.
+
+    Tables of categories alone have few units, which fewer updates and hidden units can train.
+    """
+    gradient = PCD(n_steps=5)
+    if not len(train.select_dtypes("number").columns):
+        return TabularRBM(gradient=gradient)
+    n_epochs = int(np.clip(40_000 / -(-len(train) // 50), 20, 1000))
+    return TabularRBM(512, numbers="binned", gradient=gradient, n_iter=n_epochs)
 
 
 def of_rbm(rbm):
     def draw(train, target, seed):
-        fitted = rbm(len(train)).set_params(random_state=seed).fit(train)
+        fitted = rbm(train).set_params(random_state=seed, device=DEVICE).fit(train)
         return fitted.sample(len(train), 300, random_state=seed)
 
     return draw
@@ -147,7 +154,7 @@ def independent(train, target, seed):
 
 SOURCES = {
     "RBM": of_rbm(model),
-    "default": of_rbm(lambda n_rows: TabularRBM()),
+    "default": of_rbm(lambda train: TabularRBM()),
     "independent": independent,
     **{name: of_sdv(name) for name in ("copula", "CTGAN", "TVAE")},
 }
@@ -235,7 +242,10 @@ def main():
     parser.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
     parser.add_argument("--validate", action="store_true", help="without the test rows")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="where RBMs are trained")
     options = parser.parse_args()
+    global DEVICE
+    DEVICE = options.device
     torch.set_num_threads(options.threads)
     for name in options.tables:
         run(name, options)

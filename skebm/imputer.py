@@ -42,9 +42,9 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
     ----------
     estimator : RBM without labels, default=None
         The model, which is cloned; its `n_iter` is the number of epochs. None is
-        `TabularRBM("auto", gradient="cd", learning_rate=0.03, n_iter=100)`, for tables and for
-        numbers on any scale. Take a :class:`BernoulliRBM` for values in [0, 1], and a
-        :class:`CategoricalRBM` for categories.
+        `TabularRBM("auto", gradient="cd", learning_rate=0.03, weight_decay=0.01, n_iter=100)`,
+        for tables and for numbers on any scale. Take a :class:`BernoulliRBM` for values in
+        [0, 1], and a :class:`CategoricalRBM` for categories.
     n_sweeps : int, default=1
         Gibbs sweeps of the missing values after each epoch; with `gradient="cd"` there are none.
     n_steps : int, default=100
@@ -175,8 +175,9 @@ class RBMImputer(CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, B
         return [self._filled(X, "sample", k + 1) for k in range(n_draws)]
 
     def _model(self):
-        default = TabularRBM("auto", gradient="cd", learning_rate=0.03, n_iter=100)
-        return default if self.estimator is None else self.estimator
+        if self.estimator is not None:
+            return self.estimator
+        return TabularRBM("auto", gradient="cd", learning_rate=0.03, weight_decay=0.01, n_iter=100)
 
     def _filled(self, X, method, draw):
         check_is_fitted(self)
