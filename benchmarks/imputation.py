@@ -1,6 +1,7 @@
 """Missing entries of four tables, filled in by imputers at their default settings.
 
     python benchmarks/imputation.py
+    python benchmarks/imputation.py --ratings
 
 Digits, wine and breast cancer of scikit-learn, and cars of vega_datasets (numbers and categories).
 10, 30 or 50 % of the entries are taken out: at random, or in blocks, which are runs of
@@ -8,6 +9,10 @@ neighbouring columns of a row. The error of numbers is the root mean square over
 deviation of the column, that of categories the share that is wrong; for cars, the mean of both.
 The peers see standardised numbers and one-hot categories. "bayes" is IterativeImputer with its
 default regression, "trees" the one with ExtraTreesRegressor, which is close to MissForest.
+
+With `--ratings`: 300 users of two opposite tastes rate 30 items from 1 to 5, and 80 % of the
+ratings are missing. The figures are root mean square errors of these, and seconds an epoch for 1000
+users and 1700 items with 6 % of the ratings.
 """
 
 import argparse
@@ -17,6 +22,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import torch
+from classifier_mnist import spread
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.exceptions import ConvergenceWarning
@@ -153,6 +159,35 @@ def run(options, rbm=lambda seed: RBMImputer(random_state=seed)):
     return found
 
 
+def rated(n_users, n_items, rng):
+    """Ratings of users of two opposite tastes."""
+    likes = np.outer(rng.choice([-1, 1], n_users), rng.choice([-1, 1], n_items))
+    return np.clip(np.rint(3 + 1.6 * likes + rng.normal(0, 0.5, size=likes.shape)), 1, 5)
+
+
+def ratings(options):
+    print("| | RMSE |\n|---|---|")
+    for name in options.imputers:
+        errors_of_seeds = []
+        for seed in range(options.first, options.first + options.seeds):
+            rng = np.random.default_rng(seed)
+            table = rated(300, 30, rng)
+            missing = rng.uniform(size=table.shape) < 0.8
+            rows = np.where(missing, np.nan, table)
+            imputer = RBMImputer(random_state=seed) if name == "skebm" else PEERS[name](seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                filled = imputer.fit_transform(rows)
+            errors_of_seeds.append(np.sqrt(np.square(filled - table)[missing].mean()))
+        print(f"| {name} | {spread(errors_of_seeds)} |", flush=True)
+    rng = np.random.default_rng(0)
+    table = rated(1000, 1700, rng)
+    large = RBMImputer(random_state=0).fit(
+        np.where(rng.uniform(size=table.shape) < 0.94, np.nan, table)
+    )
+    print(f"\n1000 × 1700: {np.median(large.estimator_.history_['seconds']):.2f} s an epoch")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -161,8 +196,12 @@ def main():
     parser.add_argument("--shares", nargs="+", type=float, default=[0.1, 0.3, 0.5])
     names = ["skebm", *PEERS]
     parser.add_argument("--imputers", nargs="+", choices=names, default=names)
+    parser.add_argument("--ratings", action="store_true", help="of users who rate few items")
     options = parser.parse_args()
     torch.set_num_threads(2)
+    if options.ratings:
+        ratings(options)
+        return
     found = run(options)
     if "skebm" in options.imputers:
         summary(found, options)

@@ -370,12 +370,6 @@ class Table(Standardised):
         given = self._given_categories(columns)
         self.n_rows_ = processes.total("the number of rows", len(X))
         self.kinds_ = self._kinds_of(columns, given)
-        for column, kind in zip(columns, self.kinds_):
-            if column.type == "time" and kind not in ("gaussian", "binned"):
-                raise ValueError(
-                    f"Column {column.name!r} has times, which cannot be {kind!r}; convert it to "
-                    "numbers or strings."
-                )
         categories = [
             None
             if kind != "categorical"
@@ -443,8 +437,6 @@ class Table(Standardised):
 
     def _kinds_of(self, columns, categories):
         """The kind of each column: the given kind, or that of its type."""
-        if self.kinds == "categorical":
-            return ["categorical"] * len(columns)
         given = {} if isinstance(self.kinds, str) else self.kinds
         by_name = {column.name: column for column in columns}
         for name, kind in given.items():
@@ -465,7 +457,15 @@ class Table(Standardised):
                 )
         given = given | dict.fromkeys(categories, "categorical")
         of_type = {"bool": "bernoulli", None: "categorical"}
-        return [given.get(c.name, of_type.get(c.type, self.numbers)) for c in columns]
+        kinds = [given.get(c.name, of_type.get(c.type, self.numbers)) for c in columns]
+        kinds = ["categorical"] * len(columns) if self.kinds == "categorical" else kinds
+        for column, kind in zip(columns, kinds):
+            if column.type == "time" and kind not in ("gaussian", "binned"):
+                raise ValueError(
+                    f"Column {column.name!r} has times, which cannot be {kind!r}; convert it to "
+                    "numbers or strings."
+                )
+        return kinds
 
     def _units_of_column(self, j, column, may_fill=True):
         """The units of column j; NaN if an entry is missing or unknown.
@@ -479,6 +479,11 @@ class Table(Standardised):
                 raise ValueError(
                     f"Column {column.name!r} has the value {column.known[0]!r}, where numbers were "
                     "in `fit`."
+                )
+            if len(column.known) and (column.type == "time") != (self.value_types_[j] == "time"):
+                there, before = ("numbers", "times")[:: 1 if column.type != "time" else -1]
+                raise ValueError(
+                    f"Column {column.name!r} has {there}, where {before} were in `fit`; convert it."
                 )
             if self.kinds_[j] == "binned":
                 k, position = place(self.bins_[j], column.known.astype(np.float64))
@@ -531,6 +536,8 @@ class Table(Standardised):
         # An unknown category has the probability 1 / (n + 1), with n training rows; so has a
         # number that is in no bin.
         total = np.zeros(len(X))
+        if self.handle_unknown == "error" and "binned" not in self.kinds_:
+            return total.astype(self.row_type_)
         for column, categories, bins in zip(_columns(_as_table(X)), self.categories_, self.bins_):
             unknown = np.zeros(len(column.known), dtype=bool)
             if categories is not None and self.handle_unknown == "ignore" and len(unknown):

@@ -424,6 +424,20 @@ def test_columns_that_cannot_be_used_are_named(column, message):
         TabularRBM(2).fit(pd.DataFrame({"x": [0.0, 1.0, 2.0], "c": column}))
 
 
+def test_times_are_not_numbers_or_categories():
+    table = pd.DataFrame({"day": DAYS, "n": np.arange(6.0)})
+    rbm = TabularRBM(2, n_iter=1).fit(table)
+    with pytest.raises(ValueError, match="Column 'day' has numbers, where times were in `fit`"):
+        rbm.transform(table.assign(day=1.0))
+    with pytest.raises(ValueError, match="Column 'n' has times, where numbers were in `fit`"):
+        rbm.transform(table.assign(n=DAYS))
+    for model in (CategoricalRBM(2), TabularRBM(2, kinds={"day": "categorical"})):
+        with pytest.raises(ValueError, match="Column 'day' has times, which cannot be 'categoric"):
+            model.fit(table)
+    drawn = rbm.sample(20, 5, conditions={"day": pd.Timestamp("2020-03-01")}, random_state=0)
+    assert (drawn.day == DAYS[0]).all()
+
+
 def test_names_of_columns_are_distinct():
     with pytest.raises(ValueError, match="several columns of the name 'a'; rename them"):
         TabularRBM(2).fit(pd.DataFrame(np.eye(3), columns=["a", "b", "a"]))
