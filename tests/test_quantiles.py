@@ -68,6 +68,23 @@ def test_slopes_are_the_derivatives_of_the_quantile_function():
     assert_allclose(log_slopes(bins, k, position), np.log(rise / (2 * step)), rtol=1e-5)
 
 
+def test_whole_numbers_have_equal_shares_also_at_the_ends():
+    values = np.arange(100.0)
+    bins, grid = bins_of(values, 5), grid_of(values)
+    u = (np.arange(2000) + 0.5) / 2000
+    drawn = [expected(bins, np.tile(row, (2000, 1)), u) for row in np.eye(5)]
+    shares = np.unique(on_grid(grid, np.concatenate(drawn)), return_counts=True)[1]
+    assert_allclose(shares, 100, atol=8)
+    assert_allclose(shares[[0, -1]], shares[[1, -2]], atol=3)
+
+
+def test_numbers_that_are_in_no_bin_belong_to_the_nearest():
+    bins = bins_of(np.array([0.0, 1.0, 10.0]), 5)
+    assert_array_equal(
+        place(bins, np.array([-5.0, 0.4, 0.6, 2.0, 5.0, 6.0, 99.0]))[0], [0, 0, 1, 1, 1, 2, 2]
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "step"),
     [([2.5, 7.5, 22.5], 5.0), ([0.1, 0.3, 0.4], 0.1), ([3.0, 9.0], 6.0), ([5.0], 1.0)],
