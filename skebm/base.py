@@ -44,7 +44,8 @@ FLIPS = 2**24
 WITH_NEW_CHAINS = ("stride", "pool_size")
 #: Parameters, of this class or of subclasses, that define the units and their coupling.
 OF_MODEL = (
-    *("n_components", "visible", "hidden", "variance", "kinds", "categories"),
+    *("n_components", "visible", "hidden", "variance"),
+    *("kinds", "categories", "numbers", "n_bins"),
     *("kernel_size", "image_shape", "channels_last", "stride", "pool_size"),
 )
 #: Values that are outside of the support by less than this are rounded ones, as scalers return.

@@ -703,6 +703,8 @@ def test_training_goes_on_from_the_attributes_at_any_temperature(Estimator, befo
         (ConvRBM, {"visible": "bernoulli"}, {"visible": "gaussian"}),
         (ConvRBM, {"kernel_size": 2}, {"kernel_size": 1}),
         (TabularRBM, {"kinds": "auto"}, {"kinds": {0: "gaussian"}}),
+        (TabularRBM, {"numbers": "binned"}, {"numbers": "gaussian"}),
+        (TabularRBM, {"numbers": "binned"}, {"n_bins": 5}),
     ],
     ids=str,
 )
