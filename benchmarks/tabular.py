@@ -71,7 +71,6 @@ def insurance():
 
 
 TABLES = {load.__name__: load for load in (cars, titanic, diamonds, insurance)}
-DEVICE = "cpu"  # `--device` sets it
 CLASSIFIERS = ("logistic regression", "random forest")
 
 
@@ -93,7 +92,7 @@ def accuracy(kind, train, test, target):
     return model.score(test.drop(columns=target), test[target])
 
 
-# What draws the rows: functions of the training rows, the target, a seed and the number of epochs
+# What draws the rows: functions of the training rows, the target, a seed and a device
 
 
 def model(train):
@@ -109,15 +108,15 @@ def model(train):
 
 
 def of_rbm(rbm):
-    def draw(train, target, seed):
-        fitted = rbm(train).set_params(random_state=seed, device=DEVICE).fit(train)
+    def draw(train, target, seed, device):
+        fitted = rbm(train).set_params(random_state=seed, device=device).fit(train)
         return fitted.sample(len(train), 300, random_state=seed)
 
     return draw
 
 
 def of_sdv(name):
-    def draw(train, target, seed):
+    def draw(train, target, seed, device):
         from sdv.metadata import Metadata
         from sdv.single_table import (
             CTGANSynthesizer,
@@ -143,7 +142,7 @@ def of_sdv(name):
     return draw
 
 
-def independent(train, target, seed):
+def independent(train, target, seed, device):
     """Every column drawn by itself, given the class: what a sampler has to beat."""
     rng, parts = np.random.default_rng(seed), []
     for _, rows in train.groupby(target):
@@ -205,7 +204,7 @@ def run(name, options):
         for seed in range(options.first, options.first + options.seeds):
             train, test = split(table, target, seed, options.validate)
             begin = time.perf_counter()
-            drawn = SOURCES[source](train, target, seed)
+            drawn = SOURCES[source](train, target, seed, options.device)
             seconds = time.perf_counter() - begin
             of_real = [accuracy(kind, train, test, target) for kind in CLASSIFIERS]
             ratios = [
@@ -244,8 +243,6 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="where RBMs are trained")
     options = parser.parse_args()
-    global DEVICE
-    DEVICE = options.device
     torch.set_num_threads(options.threads)
     for name in options.tables:
         run(name, options)
