@@ -50,7 +50,8 @@ def trees(seed):
     return IterativeImputer(forest, max_iter=5, random_state=seed)
 
 
-PEERS = {
+IMPUTERS = {
+    "skebm": lambda seed: RBMImputer(random_state=seed),
     "mean": lambda seed: SimpleImputer(),
     "KNN": lambda seed: KNNImputer(),
     "bayes": lambda seed: IterativeImputer(random_state=seed),
@@ -115,22 +116,22 @@ def errors(filled, table, missing):
     return np.mean([*parts, np.concatenate(wrong).mean()]) if wrong else parts[0]
 
 
-def measured(name, table, missing, seed, rbm):
+def measured(name, table, missing, seed):
     """The error and the seconds of an imputer."""
     with_holes = table.astype(dict.fromkeys(table.select_dtypes("number"), float)).mask(missing)
     begin = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of the regressions in turn
         if name == "skebm":
-            filled = rbm(seed).fit_transform(with_holes)
+            filled = IMPUTERS[name](seed).fit_transform(with_holes)
         else:
             coding = OneHot(with_holes)
             rows = coding.encode(with_holes)
-            filled = coding.decode(PEERS[name](seed).fit_transform(rows))
+            filled = coding.decode(IMPUTERS[name](seed).fit_transform(rows))
     return errors(filled, table, missing), time.perf_counter() - begin
 
 
-def run(options, rbm=lambda seed: RBMImputer(random_state=seed)):
+def run(options):
     found = {}
     print(f"| table | missing | pattern | {' | '.join(options.imputers)} | seconds |")
     print("|---" * (4 + len(options.imputers)) + "|")
@@ -144,7 +145,7 @@ def run(options, rbm=lambda seed: RBMImputer(random_state=seed)):
                     rng = np.random.default_rng(seed)
                     missing = holes(table.shape, share, pattern, rng)
                     for name in options.imputers:
-                        error, took = measured(name, table, missing, seed, rbm)
+                        error, took = measured(name, table, missing, seed)
                         values[name].append(error)
                         seconds[name].append(took)
                 found[data, share, pattern] = {n: np.median(v) for n, v in values.items()}
@@ -174,7 +175,7 @@ def ratings(options):
             table = rated(300, 30, rng)
             missing = rng.uniform(size=table.shape) < 0.8
             rows = np.where(missing, np.nan, table)
-            imputer = RBMImputer(random_state=seed) if name == "skebm" else PEERS[name](seed)
+            imputer = IMPUTERS[name](seed)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 filled = imputer.fit_transform(rows)
@@ -194,8 +195,7 @@ def main():
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--shares", nargs="+", type=float, default=[0.1, 0.3, 0.5])
-    names = ["skebm", *PEERS]
-    parser.add_argument("--imputers", nargs="+", choices=names, default=names)
+    parser.add_argument("--imputers", nargs="+", choices=IMPUTERS, default=list(IMPUTERS))
     parser.add_argument("--ratings", action="store_true", help="of users who rate few items")
     options = parser.parse_args()
     torch.set_num_threads(2)

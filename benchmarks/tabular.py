@@ -117,24 +117,15 @@ def of_rbm(rbm):
 
 def of_sdv(name):
     def draw(train, target, seed, device):
+        from sdv import single_table
         from sdv.metadata import Metadata
-        from sdv.single_table import (
-            CTGANSynthesizer,
-            GaussianCopulaSynthesizer,
-            TVAESynthesizer,
-        )
 
-        classes = {
-            "copula": GaussianCopulaSynthesizer,
-            "CTGAN": CTGANSynthesizer,
-            "TVAE": TVAESynthesizer,
-        }
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             metadata = Metadata.detect_from_dataframes({"table": train}, infer_keys=None)
-            synthesizer = classes[name](metadata)
+            synthesizer = getattr(single_table, name)(metadata)
             synthesizer.fit({"table": train})
             drawn = synthesizer.sample(len(train))
         return drawn["table"].astype(train.dtypes)
@@ -155,7 +146,9 @@ SOURCES = {
     "RBM": of_rbm(model),
     "default": of_rbm(lambda train: TabularRBM()),
     "independent": independent,
-    **{name: of_sdv(name) for name in ("copula", "CTGAN", "TVAE")},
+    "copula": of_sdv("GaussianCopulaSynthesizer"),
+    "CTGAN": of_sdv("CTGANSynthesizer"),
+    "TVAE": of_sdv("TVAESynthesizer"),
 }
 
 

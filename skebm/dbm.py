@@ -677,7 +677,7 @@ class DBM(SamplesClasses, EnergyModel, HasLayers):
         """Names of the features, if X had column names that are all strings."""
         return self.estimators_[0].feature_names_in_
 
-    def _read(self, X, *, reset, allow_nan=False, sample_weight=None):
+    def _read(self, X, *, reset, allow_nan=False):
         first, takes_nan = self.estimators_[0], self.encoding_.reads_nan
         rows = first._read(X, reset=reset, allow_nan=allow_nan or takes_nan)
         if takes_nan and not allow_nan and np.isnan(rows).any():

@@ -473,7 +473,7 @@ class Table(Standardised):
         If entries cannot be filled in, since nothing is fitted yet, none may be unknown.
         """
         categories, missing = self.categories_[j], column.missing
-        units = np.full((len(missing), sum(self._units_of_kind(j).values())), np.nan)
+        units = np.full((len(missing), sum(self._units_by_kind(j).values())), np.nan)
         if categories is None:
             if column.type is None and len(column.known):
                 raise ValueError(
@@ -481,10 +481,8 @@ class Table(Standardised):
                     "in `fit`."
                 )
             if len(column.known) and (column.type == "time") != (self.value_types_[j] == "time"):
-                there, before = ("numbers", "times")[:: 1 if column.type != "time" else -1]
-                raise ValueError(
-                    f"Column {column.name!r} has {there}, where {before} were in `fit`; convert it."
-                )
+                kinds = "times, where numbers" if column.type == "time" else "numbers, where times"
+                raise ValueError(f"Column {column.name!r} has {kinds} were in `fit`; convert it.")
             if self.kinds_[j] == "binned":
                 k, position = place(self.bins_[j], column.known.astype(np.float64))
                 one_hot = k[:, None] == np.arange(len(self.bins_[j]))
@@ -565,8 +563,8 @@ class Table(Standardised):
         parts = [(kinds[kind], sum(sizes[kind])) for kind in UNIT_KINDS if sizes[kind]]
         return parts[0][0] if len(parts) == 1 else Mixed(parts)
 
-    def _units_of_kind(self, j):
-        """The numbers of units of column j, by their kinds."""
+    def _units_by_kind(self, j):
+        """The number of units of column j of each kind that it has."""
         kind, bins = self.kinds_[j], self.bins_[j]
         if kind == "categorical":
             return {kind: len(self.categories_[j])}
@@ -577,14 +575,14 @@ class Table(Standardised):
 
     def _sizes(self, kind):
         """The numbers of units of a kind, of the columns that have some."""
-        sizes = (self._units_of_kind(j).get(kind, 0) for j in range(len(self.kinds_)))
+        sizes = (self._units_by_kind(j).get(kind, 0) for j in range(len(self.kinds_)))
         return [size for size in sizes if size]
 
     def error_scale(self, like):
         return 1.0  # columns of different units have no common error
 
     def column_of_unit(self, n_visible):
-        sizes = [self._units_of_kind(j) for j in range(len(self.kinds_))]
+        sizes = [self._units_by_kind(j) for j in range(len(self.kinds_))]
         columns = [
             [j] * of_kind.get(kind, 0) for kind in UNIT_KINDS for j, of_kind in enumerate(sizes)
         ]
@@ -624,7 +622,8 @@ class Table(Standardised):
             if not hasattr(table, "columns"):
                 table = np.asarray(table, dtype=object)
                 table = np.broadcast_to(table, (n, n_features)) if table.ndim == 1 else table
-            conditions = dict(zip(_names(table), (c.values for c in _columns(table))))
+            take = table.iloc if hasattr(table, "iloc") else table
+            conditions = {name: list(take[:, j]) for j, name in enumerate(_names(table))}
         columns = {name: [None] * n for name in self.names_}
         for name, given in conditions.items():
             if name not in columns:
@@ -664,9 +663,11 @@ class Table(Standardised):
             else:
                 column = self.numbers_of(j, part)
             known = of_given[j]
-            if known is not None and kind in ("int", "float", "time"):
+            is_number = categories is None and kind in ("int", "float", "time")
+            if is_number and known is not None and not known.missing.all():
                 # Units do not have all numbers: those that were given are taken as they are.
-                column = np.where(known.missing, column, known.values).astype(column.dtype)
+                numbers = known.values if kind == "float" else known.values.round()
+                column = np.where(known.missing, column, numbers).astype(column.dtype)
             if kind == "time":
                 column = column.astype(f"{_kind_of_time(self.column_types_[j])}8[us]")
             columns.append(column)

@@ -26,7 +26,6 @@ from skebm.fitting import level_of_caller
 #: Below this probability of acceptance, states do not climb from one rung to the next.
 BROKEN = 0.05
 
-
 #: Updates of missing entries by `method="reconstruction"`.
 N_RECONSTRUCTIONS = 2
 

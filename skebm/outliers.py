@@ -105,11 +105,9 @@ class RBMOutlierDetector(CallbackSupportMixin, OutlierMixin, BaseEstimator):
         return self
 
     def _model(self):
-        return (
-            GaussianRBM(8, variance="fixed", hidden="spin")
-            if self.estimator is None
-            else self.estimator
-        )
+        if self.estimator is not None:
+            return self.estimator
+        return GaussianRBM(8, variance="fixed", hidden="spin")
 
     def _quantile(self, scores, sample_weight):
         """The score below which that share of the rows, by their weights, lies."""

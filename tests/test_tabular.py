@@ -434,8 +434,18 @@ def test_times_are_not_numbers_or_categories():
     for model in (CategoricalRBM(2), TabularRBM(2, kinds={"day": "categorical"})):
         with pytest.raises(ValueError, match="Column 'day' has times, which cannot be 'categoric"):
             model.fit(table)
-    drawn = rbm.sample(20, 5, conditions={"day": pd.Timestamp("2020-03-01")}, random_state=0)
-    assert (drawn.day == DAYS[0]).all()
+    frame = pd.DataFrame({"day": [DAYS[0]] * 20})
+    for conditions in ({"day": pd.Timestamp("2020-03-01")}, frame):
+        drawn = rbm.sample(20, 5, conditions=conditions, random_state=0)
+        assert (drawn.day == DAYS[0]).all()
+
+
+def test_an_unknown_category_that_is_a_number_is_filled_in():
+    X = np.random.default_rng(0).integers(3, size=(60, 2))
+    rbm = CategoricalRBM(2, n_iter=2, handle_unknown="ignore", random_state=0).fit(X)
+    assert rbm.impute([[7, 1]], random_state=0)[0, 0] in (0, 1, 2)
+    whole = TabularRBM(2, n_iter=2, random_state=0).fit(X)
+    assert_array_equal(whole.impute([[7.6, np.nan]], random_state=0)[0, 0], 8)
 
 
 def test_names_of_columns_are_distinct():
